@@ -1,0 +1,46 @@
+"""The one error type of the project. The command line prints it, nothing else does."""
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_NO_LIMITS = 3
+EXIT_CONFIG = 78
+EXIT_RUN_FAILED = 125
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+
+
+class CgagentError(Exception):
+    """A failure that a person can act on, told in one line.
+
+    Attributes:
+        message: what went wrong and where.
+        hint: how to mend it; may be empty.
+        exit_code: what the process ends with (design: 1 run time, 2 usage, 3 no limits, 78 config,
+            125 to 127 for commands that could not be started).
+    """
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = EXIT_FAILURE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def line(self) -> str:
+        """The message and its hint as one printable line, whatever text went into them."""
+        text = f"{self.message}: {self.hint}" if self.hint else self.message
+        return printable(text)
+
+
+class UsageError(CgagentError):
+    """The caller's words are off: an option, an argument or an environment twin of one."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, EXIT_USAGE)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and undecodable bytes escaped: what we read is untrusted."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
