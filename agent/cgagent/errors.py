@@ -1,5 +1,7 @@
 """The one error type of the project. The command line prints it, nothing else does."""
 
+from __future__ import annotations
+
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_NO_LIMITS = 3
@@ -44,3 +46,24 @@ def printable(text: str) -> str:
         return text
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "".join(escaped)
+
+
+class MalformedError(CgagentError):
+    """A kernel file that does not hold what the kernel writes there.
+
+    Attributes:
+        file: its name or path.
+        text: the offending piece of it.
+        why: what was expected.
+    """
+
+    def __init__(self, file: str, text: str, why: str) -> None:
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        super().__init__(f"{file} is malformed: {why}, got '{shown}'")
+        self.file = file
+        self.text = text
+        self.why = why
+
+    def at(self, file: str) -> MalformedError:
+        """The same about `file`, where only the caller knows the whole path."""
+        return MalformedError(file, self.text, self.why)
