@@ -51,6 +51,23 @@ class MemoryLink(Record):
         self.bytes = size
 
 
+class Given(Record):
+    """A limit given from outside, for a process that is not the one we read (an init container's application).
+
+    Attributes:
+        source: the option, variable or file that gives it.
+        text: as it was given.
+        likely_none: whether it looks like the node's size, which the downward API reports where no limit is set.
+    """
+
+    __slots__ = ("likely_none", "source", "text")
+
+    def __init__(self, source: str, text: str, likely_none: bool) -> None:
+        self.source = source
+        self.text = text
+        self.likely_none = likely_none
+
+
 class CpuLimit(Record):
     """What bounds the process's CPU time.
 
@@ -58,15 +75,29 @@ class CpuLimit(Record):
         cores: the smallest quota in CPUs; None for no quota, or where it is not known.
         source: where that number comes from: a file, or an option's name.
         chain: every level that has a quota file, innermost first.
-        binding: the link of the chain that `cores` comes from.
+        binding: the link of the chain that holds the smallest quota.
         trusted: False where the chain is that of a cgroup that is neither the process's nor above it.
+        given: the limit given from outside, which then takes the place of the chain's.
+        foreign: whether the process that is decided for is not the one whose files were read.
         allowed: the CPUs that cpuset and affinity leave, as far as they are online; None if not known.
         cpuset: the file and CPUs of the cpuset that binds; None if there is none.
         affinity: the CPUs of the process's own mask; None if not known.
         online: the machine's CPUs; None if not known.
     """
 
-    __slots__ = ("affinity", "allowed", "binding", "chain", "cores", "cpuset", "online", "source", "trusted")
+    __slots__ = (
+        "affinity",
+        "allowed",
+        "binding",
+        "chain",
+        "cores",
+        "cpuset",
+        "foreign",
+        "given",
+        "online",
+        "source",
+        "trusted",
+    )
 
     def __init__(self) -> None:
         self.cores: float | None = None
@@ -74,16 +105,31 @@ class CpuLimit(Record):
         self.chain: list[CpuLink] = []
         self.binding: CpuLink | None = None
         self.trusted = True
+        self.given: Given | None = None
+        self.foreign = False
         self.allowed: frozenset[int] | None = None
         self.cpuset: tuple[str, frozenset[int]] | None = None
         self.affinity: frozenset[int] | None = None
         self.online: frozenset[int] | None = None
 
+    @property
+    def usable(self) -> frozenset[int] | None:
+        """The CPUs that bound GOMAXPROCS: an init container's own cpuset says nothing of the application's."""
+        return self.online if self.foreign else self.allowed
+
+    @property
+    def narrowed(self) -> frozenset[int] | None:
+        """The CPUs that are left where cpuset or affinity withhold some of the machine's, else None."""
+        if self.foreign or self.allowed is None:
+            return None
+        machine = self.online or self.affinity
+        return self.allowed if machine and len(self.allowed) < len(machine) else None
+
 
 class MemoryLimit(Record):
     """What bounds the process's memory: as `CpuLimit`, in bytes; `total` is the machine's MemTotal."""
 
-    __slots__ = ("binding", "bytes", "chain", "source", "total", "trusted")
+    __slots__ = ("binding", "bytes", "chain", "foreign", "given", "source", "total", "trusted")
 
     def __init__(self) -> None:
         self.bytes: int | None = None
@@ -91,6 +137,8 @@ class MemoryLimit(Record):
         self.chain: list[MemoryLink] = []
         self.binding: MemoryLink | None = None
         self.trusted = True
+        self.given: Given | None = None
+        self.foreign = False
         self.total: int | None = None
 
 
@@ -107,6 +155,8 @@ class Limits(Record):
 
     def blocked(self, resource: str) -> Problem | None:
         """Why nothing may be decided for `resource`, or None."""
+        if self.cpu.foreign if resource == "cpu" else self.memory.foreign:
+            return None
         for problem in self.problems:
             if problem.id in BLOCKING and problem.resource in ("", resource):
                 return problem

@@ -1,0 +1,122 @@
+"""What a process's cgroups use, how often they were throttled, and what else is set there: for `explain`.
+
+None of it decides anything, so a file that is absent, unreadable or malformed costs its own numbers alone.
+"""
+
+from __future__ import annotations
+
+from cgagent.cgroup.dialect import number
+from cgagent.cgroup.hierarchy import INVISIBLE, STRANGER, Hierarchy, Level
+from cgagent.cgroup.limits import Limits, getter
+from cgagent.cgroup.numbers import flat_keyed, unsigned
+from cgagent.errors import MalformedError
+from cgagent.host import ReadError
+from cgagent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    from cgagent.cgroup.dialect import Get, Number
+
+    V = TypeVar("V", bound=Mapping[str, object])
+
+PRESSURES = ("cpu", "memory", "io")
+
+
+class Usage(Record):
+    """Numbers by name, None where the kernel does not give them.
+
+    Attributes:
+        cpu: `usage_seconds`, `user_seconds`, `system_seconds`, `weight` or `shares`, `burst_us`.
+        throttling: `periods`, `throttled_periods`, `throttled_seconds` of the process's own cgroup.
+        throttling_by_path: the same of every visible cgroup that has a quota.
+        memory: `usage_bytes`, `working_set_bytes`, `peak_bytes`, ...
+        memory_events: how often `oom_kill`, `oom`, `max`, `high` happened.
+        pids: `current` and `limit`.
+        pressure: resource -> `some_seconds` (waiting), `full_seconds` (stalled); only what the kernel gives.
+        errors: the files that could not be read or understood.
+    """
+
+    __slots__ = ("cpu", "errors", "memory", "memory_events", "pids", "pressure", "throttling", "throttling_by_path")
+
+    def __init__(self) -> None:
+        self.cpu: dict[str, Number] = {}
+        self.throttling: dict[str, Number] = {}
+        self.throttling_by_path: dict[str, dict[str, Number]] = {}
+        self.memory: dict[str, Number] = {}
+        self.memory_events: dict[str, int] = {}
+        self.pids: dict[str, int | None] = {}
+        self.pressure: dict[str, dict[str, float]] = {}
+        self.errors: list[str] = []
+
+
+def read_usage(limits: Limits) -> Usage:
+    """Read the usage of the cgroups where `limits` were found."""
+    usage = Usage()
+    cpu, accounting = _innermost(limits, "cpu"), _innermost(limits, "cpuacct")
+    if cpu:
+        usage.throttling = _read(usage, cpu, cpu[0].dialect.cpu_throttling) or {}
+        usage.cpu.update(_read(usage, cpu, cpu[0].dialect.cpu_settings) or {})
+        for link in limits.cpu.chain:
+            level = next(one for one in cpu[0].levels if one.path == link.path)
+            if link.quota.cores is not None:
+                stat = _read(usage, (cpu[0], level), cpu[0].dialect.cpu_throttling)
+                usage.throttling_by_path[link.path] = stat or {}
+    if accounting:
+        usage.cpu.update(_read(usage, accounting, accounting[0].dialect.cpu_usage) or {})
+    memory = _innermost(limits, "memory")
+    if memory:
+        usage.memory = _read(usage, memory, memory[0].dialect.memory_usage) or {}
+        usage.memory_events = _read(usage, memory, memory[0].dialect.memory_events) or {}
+    pids = _innermost(limits, "pids")
+    if pids:
+        usage.pids = _read(usage, pids, _pids) or {}
+    for resource in PRESSURES:
+        pressure = _read_pressure(usage, limits, resource)
+        if pressure:
+            usage.pressure[resource] = pressure
+    return usage
+
+
+def _innermost(limits: Limits, controller: str) -> tuple[Hierarchy, Level] | None:
+    """The hierarchy of `controller` and the process's own cgroup in it; a stranger's numbers are nobody's."""
+    hierarchy = limits.standing.hierarchy_of(controller)
+    if hierarchy is None or hierarchy.standing in (INVISIBLE, STRANGER):
+        return None
+    return hierarchy, hierarchy.levels[0]
+
+
+def _read(usage: Usage, where: tuple[Hierarchy, Level], read: Callable[[Get], V]) -> V | None:
+    host, directory = where[1].directories[0]
+    try:
+        return read(getter(host, directory))
+    except MalformedError as error:
+        usage.errors.append(error.at(f"{host.shown(directory)}/{error.file}").message)
+    except ReadError as error:
+        usage.errors.append(error.message)
+    return None
+
+
+def _pids(get: Get) -> dict[str, int | None]:
+    return {"current": number(get, "pids.current"), "limit": number(get, "pids.max")}
+
+
+def _read_pressure(usage: Usage, limits: Limits, resource: str) -> dict[str, float] | None:
+    """PSI of the process's v2 cgroup, which a hybrid host has too; absent where the kernel keeps none."""
+    for hierarchy in limits.standing.hierarchies:
+        if hierarchy.version == 2 and hierarchy.standing not in (INVISIBLE, STRANGER):
+            return _read(usage, (hierarchy, hierarchy.levels[0]), lambda get: pressure(get, f"{resource}.pressure"))
+    return None
+
+
+def pressure(get: Get, name: str) -> dict[str, float]:
+    """A PSI file (kernel: Documentation/accounting/psi.rst): seconds in which some, or all, tasks waited."""
+    seconds = {}
+    for line in (get(name) or "").split("\n"):
+        kind, _, rest = line.partition(" ")
+        fields = flat_keyed(rest.replace(" ", "\n").replace("=", " "))
+        if kind in ("some", "full") and "total" in fields:
+            seconds[f"{kind}_seconds"] = unsigned(fields["total"], name) / 1e6
+    return seconds

@@ -1,0 +1,217 @@
+"""Options that several commands share, and their environment twins."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cgagent.cgroup.limits import read_limits
+from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
+from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
+from cgagent.host import Host, ReadError
+from cgagent.policy import ROUNDINGS, Policy, decide, parse_yes
+from cgagent.units import CPU_HELP, SIZE_HELP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
+
+# option, metavar, help; the attribute and the environment twin (CGAGENT_MEMORY_RATIO) follow from the name.
+_POLICY = (
+    ("--memory-ratio", "RATIO", "share of the memory limit that GOMEMLIMIT gets (default 0.9)"),
+    ("--memory-reserve", "SIZE", "taken off the memory limit before the ratio, for memory that Go does not manage"),
+    ("--memory-min", "SIZE", "a GOMEMLIMIT below this is an error"),
+    ("--cpu-rounding", "|".join(ROUNDINGS), "ceil (default), floor as uber-go/automaxprocs, go as Go >= 1.25"),
+    ("--min-procs", "N", "smallest GOMAXPROCS"),
+    ("--max-procs", "N", "largest GOMAXPROCS"),
+)
+
+ON_ERROR = ("fail", "ignore")
+
+TWINS_HELP = (
+    """\
+Every policy and limit option has an environment twin: --memory-ratio is CGAGENT_MEMORY_RATIO. The option wins.
+sizes: """
+    + SIZE_HELP.replace("%", "%%")
+    + ".\ncpus: "
+    + CPU_HELP
+    + "."
+)
+
+
+def add_policy(parser: ArgumentParser) -> None:
+    """The options of design section 2 that say how limits become numbers."""
+    group = parser.add_argument_group("policy")
+    for name, metavar, text in _POLICY:
+        group.add_argument(name, metavar=metavar, help=text)
+    group.add_argument(
+        "--override",
+        action="store_const",
+        const="true",
+        help="decide anew what the environment already has; else a GOMAXPROCS or GOMEMLIMIT there is left alone",
+    )
+    group.add_argument(
+        "--on-error",
+        metavar="|".join(ON_ERROR),
+        help="where a limit can't be known: fail (default), or ignore, leaving the variable out",
+    )
+    group.add_argument("--require-limits", action="store_const", const="true", help="end with 3 if no limit was found")
+
+
+def add_limits(parser: ArgumentParser) -> None:
+    """The options that say where limits come from."""
+    group = parser.add_argument_group("limits")
+    group.add_argument("--cpu-limit", metavar="CPUS", help="the application's CPU limit, given from outside")
+    group.add_argument("--memory-limit", metavar="SIZE", help="the application's memory limit, given from outside")
+    group.add_argument(
+        "--limits-dir",
+        metavar="DIR",
+        help="a downward-API volume with files cpu_limit_millicores and memory_limit_bytes, or cpu_limit, memory_limit",
+    )
+    group.add_argument(
+        "--limits-from",
+        metavar="|".join(SOURCES),
+        help="auto (default): given limits win, else the cgroup's; cgroup or given: these alone",
+    )
+    group.add_argument(
+        "--trust-given",
+        action="store_const",
+        const="true",
+        help="believe a given limit as large as the machine, which the downward API also reports for no limit at all",
+    )
+
+
+class Texts:
+    """The text of each option: from the command line, else from its environment twin."""
+
+    def __init__(self, arguments: Namespace, environ: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        self._environ = environ
+
+    def __call__(self, name: str) -> tuple[str, str] | None:
+        """The text of the option with attribute `name`, and what to call it in errors; None: not given."""
+        text = getattr(self._arguments, name, None)
+        if text is not None:
+            return text, "--" + name.replace("_", "-")
+        variable = f"CGAGENT_{name.upper()}"
+        twin = self._environ.get(variable)
+        return (twin, variable) if twin else None
+
+    def text(self, name: str) -> str | None:
+        """The bare text."""
+        found = self(name)
+        return found[0] if found else None
+
+    def yes(self, name: str) -> bool:
+        """A switch."""
+        found = self(name)
+        return found is not None and parse_yes(*found)
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of `choices`, the first by default."""
+        found = self(name)
+        if found is None:
+            return choices[0]
+        if found[0] not in choices:
+            raise UsageError(f"{found[1]}: '{found[0]}' is not known", f"choose one of {', '.join(choices)}")
+        return found[0]
+
+
+class Settled:
+    """What a command goes by: the options' texts, limits, decision, and the environment of the program."""
+
+    def __init__(
+        self,
+        arguments: Namespace,
+        *,
+        root: str | None = None,
+        pid: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Read, apply what is given, decide.
+
+        Raises:
+            CgagentError: an option is off, or there is nothing to read.
+        """
+        self.texts = Texts(arguments, environ)
+        self.policy = Policy(self.texts)
+        given = _given(self.texts, arguments, environ)
+        self.host = _host(root)
+        self.pid = _pid(pid)
+        self.limits = read_limits(self.host, self.pid)
+        apply_given(self.limits, given)
+        self.environment = _environment(self.host, self.pid, environ)
+        self.decision = decide(self.limits, self.policy, self.environment or {})
+
+    def check(self, command: str) -> int:
+        """Say on stderr what a person must know before the decision is used; return 0, or 3 to stop.
+
+        Raises:
+            CgagentError: nothing could be decided for a variable, and `--on-error` does not say to ignore that.
+        """
+        ignore = self.texts.choice("on_error", ON_ERROR) == "ignore"
+        for name, choice in self.decision.blocked():
+            if not ignore:
+                raise CgagentError(f"{name}: {choice.blocked}", f"mend it, or leave {name} out with --on-error ignore")
+            say(command, f"{name} left out: {choice.blocked}")
+        for name, choice in self.decision.choices():
+            if choice.kept is not None:
+                say(command, f"{name} left alone: the environment has '{choice.kept}' (--override decides anew)")
+        for given in (self.limits.cpu.given, self.limits.memory.given):
+            if given is not None and given.likely_none:
+                say(command, f"{given.source} '{given.text}' looks like no limit, not heeded (--trust-given does)")
+        for problem in self.limits.problems:
+            if problem.id == "cgroup-outside-view":
+                say(command, problem.message)
+        if self.texts.yes("require_limits") and self.limits.cpu.cores is None and self.limits.memory.bytes is None:
+            say(command, "no CPU and no memory limit found, and --require-limits asks for one")
+            return EXIT_NO_LIMITS
+        return 0
+
+
+def say(command: str, text: str) -> None:
+    """One line for a person on stderr."""
+    print(f"cgagent {command}: {printable(text)}", file=sys.stderr)
+
+
+def _given(texts: Texts, arguments: Namespace, environ: Mapping[str, str]) -> GivenLimits:
+    # The texts in CGAGENT_CPU_LIMIT and CGAGENT_MEMORY_LIMIT are read by read_given, after the directory.
+    cpu, memory = read_given(
+        getattr(arguments, "cpu_limit", None),
+        getattr(arguments, "memory_limit", None),
+        texts.text("limits_dir"),
+        environ,
+    )
+    return GivenLimits(cpu, memory, texts.choice("limits_from", SOURCES), texts.yes("trust_given"))
+
+
+def _host(root: str | None) -> Host:
+    if root is None:
+        return Host()
+    if not os.path.isdir(root):
+        raise CgagentError(f"--root: {root} is not a directory", "give the root of a captured or mounted tree")
+    return Host(os.path.abspath(root))
+
+
+def _pid(text: str | None) -> str:
+    if text is None:
+        return "self"
+    # pid_max is 4194304 at the most
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 1 << 22):
+        raise UsageError(f"--pid: '{text}' is not a process ID", "give a number, such as 1")
+    return text
+
+
+def _environment(host: Host, pid: str, environ: Mapping[str, str]) -> Mapping[str, str] | None:
+    """The environment of the process that is decided for; None where it may not be read."""
+    if host.live and pid == "self":
+        return environ
+    try:
+        text = host.read_if_there(f"/proc/{pid}/environ")
+    except ReadError:
+        return None
+    if text is None:
+        return None
+    pairs = (entry.partition("=") for entry in text.split("\0"))
+    return {name: value for name, _, value in pairs if name}

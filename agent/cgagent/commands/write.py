@@ -1,0 +1,74 @@
+"""`cgagent write`: detect, decide, and write the env file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cgagent import envfile
+from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy, say
+from cgagent.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+DESCRIPTION = "Detect the limits that bind here, decide GOMAXPROCS and GOMEMLIMIT, and write them to an env file."
+EPILOG = f"""\
+{TWINS_HELP}
+
+examples:
+  cgagent write --env-file /run/cgagent/go.env      then: sh -c '. /run/cgagent/go.env; exec "$@"'
+  cgagent write --env-file - --format shell         print it
+  cgagent write --env-file go.env --format docker   for docker run --env-file go.env
+  cgagent write --env-file go.env --cpu-limit 1500m --memory-limit 512Mi
+
+exit codes: 0 written, or unchanged; 1 a limit can't be known, or the file can't be written (the old one stays);
+2 wrong usage; 3 no limit found and --require-limits given.
+"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    parser.add_argument("--env-file", metavar="PATH", help="the file to write; - prints it")
+    parser.add_argument(
+        "--format",
+        metavar="|".join(envfile.FORMATS),
+        help="dotenv (default: for a shell's ., systemd, fileKeyRef), docker (no quotes), shell (export), json",
+    )
+    parser.add_argument("--merge", action="store_true", help="keep the other lines of an existing file")
+    parser.add_argument("--mode", metavar="OCTAL", default="0644", help="permissions of the file (default 0644)")
+    parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
+    parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
+    parser.add_argument("--pid", metavar="N", help="decide for a running process")
+    add_policy(parser)
+    add_limits(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Write the file; return the exit code."""
+    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
+    path = settled.texts.text("env_file")
+    if not path:
+        raise UsageError("--env-file is missing", "name the file to write, or - to print")
+    style = settled.texts.choice("format", envfile.FORMATS)
+    if arguments.merge and style == "json":
+        raise UsageError("--merge does not go with --format json", "choose dotenv, docker or shell")
+    mode = envfile.parse_mode(arguments.mode, "--mode")
+    code = settled.check("write")
+    if code:
+        return code
+    env = settled.decision.env()
+    text = envfile.render(env, envfile.header(settled.limits), style)
+    if path == "-":
+        sys.stdout.write(text)
+        return 0
+    if os.path.isdir(path):
+        raise UsageError(f"--env-file: {path} is a directory", "name a file in it")
+    if arguments.merge:
+        text = envfile.merge(text, envfile.read(path) or "")
+    written = envfile.write(path, text, mode)
+    if not arguments.quiet:
+        values = " ".join(f"{name}={value}" for name, value in env.items()) or "no limits, so no variables"
+        say("write", f"{path} {'written' if written else 'unchanged'}: {values}")
+    return 0
