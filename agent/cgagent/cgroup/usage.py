@@ -32,20 +32,32 @@ class Usage(Record):
         cpu: `usage_seconds`, `user_seconds`, `system_seconds`, `weight` or `shares`, `burst_us`.
         throttling: `periods`, `throttled_periods`, `throttled_seconds` of the process's own cgroup.
         throttling_by_path: the same of every visible cgroup that has a quota.
-        memory: `usage_bytes`, `working_set_bytes`, `peak_bytes`, ...
+        memory: `usage_bytes`, `working_set_bytes`, `peak_bytes`, ... of the process's own cgroup.
+        memory_by_path: the same of every visible cgroup that has a limit.
         memory_events: how often `oom_kill`, `oom`, `max`, `high` happened.
         pids: `current` and `limit`.
         pressure: resource -> `some_seconds` (waiting), `full_seconds` (stalled); only what the kernel gives.
         errors: the files that could not be read or understood.
     """
 
-    __slots__ = ("cpu", "errors", "memory", "memory_events", "pids", "pressure", "throttling", "throttling_by_path")
+    __slots__ = (
+        "cpu",
+        "errors",
+        "memory",
+        "memory_by_path",
+        "memory_events",
+        "pids",
+        "pressure",
+        "throttling",
+        "throttling_by_path",
+    )
 
     def __init__(self) -> None:
         self.cpu: dict[str, Number] = {}
         self.throttling: dict[str, Number] = {}
         self.throttling_by_path: dict[str, dict[str, Number]] = {}
         self.memory: dict[str, Number] = {}
+        self.memory_by_path: dict[str, dict[str, Number]] = {}
         self.memory_events: dict[str, int] = {}
         self.pids: dict[str, int | None] = {}
         self.pressure: dict[str, dict[str, float]] = {}
@@ -55,21 +67,21 @@ class Usage(Record):
 def read_usage(limits: Limits) -> Usage:
     """Read the usage of the cgroups where `limits` were found."""
     usage = Usage()
-    cpu, accounting = _innermost(limits, "cpu"), _innermost(limits, "cpuacct")
+    cpu, memory = _innermost(limits, "cpu"), _innermost(limits, "memory")
     if cpu:
-        usage.throttling = _read(usage, cpu, cpu[0].dialect.cpu_throttling) or {}
+        read = cpu[0].dialect.cpu_throttling
+        usage.throttling = _read(usage, cpu, read) or {}
         usage.cpu.update(_read(usage, cpu, cpu[0].dialect.cpu_settings) or {})
-        for link in limits.cpu.chain:
-            level = next(one for one in cpu[0].levels if one.path == link.path)
-            if link.quota.cores is not None:
-                stat = _read(usage, (cpu[0], level), cpu[0].dialect.cpu_throttling)
-                usage.throttling_by_path[link.path] = stat or {}
+        limited = {link.path for link in limits.cpu.chain if link.quota.cores is not None}
+        usage.throttling_by_path = _by_path(usage, cpu[0], limited, read)
+    accounting = _innermost(limits, "cpuacct")
     if accounting:
         usage.cpu.update(_read(usage, accounting, accounting[0].dialect.cpu_usage) or {})
-    memory = _innermost(limits, "memory")
     if memory:
         usage.memory = _read(usage, memory, memory[0].dialect.memory_usage) or {}
         usage.memory_events = _read(usage, memory, memory[0].dialect.memory_events) or {}
+        limited = {link.path for link in limits.memory.chain if link.bytes is not None}
+        usage.memory_by_path = _by_path(usage, memory[0], limited, memory[0].dialect.memory_usage)
     pids = _innermost(limits, "pids")
     if pids:
         usage.pids = _read(usage, pids, _pids) or {}
@@ -78,6 +90,14 @@ def read_usage(limits: Limits) -> Usage:
         if pressure:
             usage.pressure[resource] = pressure
     return usage
+
+
+def _by_path(
+    usage: Usage, hierarchy: Hierarchy, paths: set[str], read: Callable[[Get], dict[str, Number]]
+) -> dict[str, dict[str, Number]]:
+    """What `read` gives for each level of `hierarchy` whose path is one of `paths`."""
+    levels = [level for level in hierarchy.levels if level.path in paths]
+    return {level.path: _read(usage, (hierarchy, level), read) or {} for level in levels}
 
 
 def _innermost(limits: Limits, controller: str) -> tuple[Hierarchy, Level] | None:
