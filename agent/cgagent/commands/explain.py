@@ -1,0 +1,106 @@
+"""`cgagent explain`: what was seen, what was decided, why, and what is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cgagent.cgroup.usage import read_usage
+from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy
+from cgagent.errors import EXIT_NO_LIMITS, CgagentError
+from cgagent.golang import buildinfo
+from cgagent.report.findings import find
+from cgagent.report.picture import Picture
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from cgagent.golang.buildinfo import BuildInfo
+    from cgagent.report.text import Style
+
+OUTPUTS = ("text", "json", "yaml")
+
+DESCRIPTION = "Say which limits bind a process, which GOMAXPROCS and GOMEMLIMIT follow, why, and what is wrong."
+EPILOG = f"""\
+{TWINS_HELP}
+
+examples:
+  cgagent explain                            this shell, or this container
+  cgagent explain --pid 4711                 another process: its cgroup, its environment, its program
+  cgagent explain --binary ./orders          as if this program were started here
+  cgagent explain --root /captured/tree      a tree taken from another machine
+  cgagent explain -o json | jq .decision     for a script
+
+FINDINGS.md in the repository explains each finding's id.
+exit codes: 0 explained, whatever was found; 1 there is nothing to read; 2 wrong usage;
+3 no limit found and --require-limits given.
+"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    parser.add_argument("--pid", metavar="N", help="explain a running process instead of this one")
+    parser.add_argument("--binary", metavar="PATH", help="the Go program that will run under these limits")
+    parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
+    parser.add_argument("-o", "--output", metavar="|".join(OUTPUTS), help="text (default), json, yaml")
+    add_policy(parser)
+    add_limits(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Print the explanation; return the exit code."""
+    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
+    output = settled.texts.choice("output", OUTPUTS)
+    picture = Picture(
+        settled.pid,
+        settled.host.root,
+        settled.limits,
+        read_usage(settled.limits),
+        settled.decision,
+        settled.environment,
+        _program(settled, arguments.binary),
+    )
+    sys.stdout.write(_render(picture, output))
+    limits = settled.limits
+    if settled.texts.yes("require_limits") and limits.cpu.cores is None and limits.memory.bytes is None:
+        return EXIT_NO_LIMITS
+    return 0
+
+
+def _program(settled: Settled, binary: str | None) -> BuildInfo | None:
+    if binary is not None:
+        info = buildinfo.read(binary)
+        if info is None:
+            raise CgagentError(f"--binary: {binary} is not a Go program", "name a program that the go command built")
+        return info
+    if settled.pid == "self" or not settled.host.live:
+        return None
+    try:
+        return buildinfo.read(f"/proc/{settled.pid}/exe")
+    except CgagentError:
+        return None  # not permitted, or gone: what it is stays unknown, and the rest is worth telling
+
+
+def _render(picture: Picture, output: str) -> str:
+    findings = find(picture)
+    if output == "text":
+        from cgagent.report.text import Style, render
+
+        return render(picture, findings, _style(Style))
+    from cgagent.report.document import document
+
+    content = document(picture, findings)
+    if output == "json":
+        import json
+
+        return json.dumps(content, indent=2) + "\n"
+    from cgagent import yamltext
+
+    return yamltext.dump(content)
+
+
+def _style(make: type[Style]) -> Style:
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    blocks = terminal and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return make(terminal and not os.environ.get("NO_COLOR"), blocks)
