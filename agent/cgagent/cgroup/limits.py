@@ -219,7 +219,8 @@ def _read_memory(host: Host, limits: Limits) -> None:
                 _note_conflict(limits, "memory", level, [file for file, _ in found])
             file, bound = min(found, key=lambda one: _or_infinite(one[1].bytes))
             memory.chain.append(MemoryLink(level.path, file, bound.raw, _real(bound.bytes, memory.total)))
-    binding = min(memory.chain, key=lambda link: _or_infinite(link.bytes), default=None)
+    # v1's hierarchical_memory_limit repeats what an ancestor says: where that is visible, it is the one to name.
+    binding = min(memory.chain, key=lambda link: (_or_infinite(link.bytes), _is_summary(link)), default=None)
     if binding and binding.bytes is not None and not limits.blocked("memory"):
         memory.binding, memory.bytes, memory.source = binding, binding.bytes, binding.file
 
@@ -228,6 +229,10 @@ def _seen(limits: Limits, controller: str) -> Hierarchy | None:
     """The hierarchy of `controller`, if a mount shows any of it."""
     hierarchy = limits.standing.hierarchy_of(controller)
     return None if hierarchy is None or hierarchy.standing == INVISIBLE else hierarchy
+
+
+def _is_summary(link: MemoryLink) -> bool:
+    return link.file.endswith("/memory.stat")
 
 
 def _or_infinite(value: float | None) -> float:
