@@ -1,22 +1,25 @@
-"""The command line: finds the command, builds that command's parser alone, runs it, prints what failed.
+"""The command line: finds the command, parses its words, runs it, prints what failed.
 
-Start-up is a budget (design section 8): a command's modules are imported when it runs, and only its own
-parser is built. Every failure that a person can act on is a `CgagentError` and becomes one line on stderr.
+Start-up is a budget (design section 8): a command's modules are imported when it runs, argparse for `--help`
+alone. Every failure that a person can act on is a `CgagentError` and becomes one line on stderr.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from importlib import import_module
 
 from cgagent import __version__
 from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
+from cgagent.parser import HELP, Parser, meant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn, Protocol
+    from typing import Protocol
+
+    from cgagent.parser import Arguments
 
     class Command(Protocol):
         """What a module in `cgagent.commands` offers."""
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
         DESCRIPTION: str
         EPILOG: str
 
-        def configure(self, parser: ArgumentParser) -> None: ...
+        def configure(self, parser: Parser) -> None: ...
 
-        def run(self, arguments: object) -> int: ...
+        def run(self, arguments: Arguments) -> int: ...
 
 
 # name -> (module below cgagent.commands, one line of help)
@@ -34,101 +37,122 @@ COMMANDS = {
     "explain": ("explain", "what was seen, what was decided, why, and what is wrong"),
     "write": ("write", "detect, decide, and write the env file"),
     "exec": ("exec_", "set the variables, then become a command"),
+    "completion": ("completion", "print the completion script of a shell"),
 }
 
+_DESCRIPTION = "Makes Go services aware of the resources their container really has."
 _EPILOG = """\
 examples:
   cgagent explain                                   why is this container throttled or OOM-killed?
   cgagent write --env-file /run/cgagent/go.env      for the launcher of a Go service
   cgagent exec -- ./orders --port 8080              start a Go service with the right values
+  cgagent help write                                every option of a command
 
 exit codes: 0 done; 1 failed; 2 wrong usage; 3 no limits found (--require-limits);
 78 bad configuration file; exec and run end as the command ended.
 """
-
-
-class Parser(ArgumentParser):
-    """An ArgumentParser whose errors are the project's own, and one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "), f"see '{self.prog} --help'")
+_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+# A word of 100,000 letters is told by its two ends.
+_HEAD, _TAIL = 700, 300
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name); return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # File names and cgroup paths may hold bytes that are no UTF-8; printing them must not fail.
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     name = f"cgagent {words[0]}" if words and words[0] in COMMANDS else "cgagent"
     try:
         code = _dispatch(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except CgagentError as error:
-        print(f"{name}: {error.line()}", file=sys.stderr)
+        _complain(f"{name}: {error.line()}")
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`cgagent explain | head -1`): nothing is wrong with us.
         _forget_stdout()
         return EXIT_FAILURE
     except OSError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        # What has no name is what we print to: a file of a person's choice fails with a CgagentError.
+        where = "cannot write to standard output" if error.filename is None else error.filename
+        _complain(printable(f"{name}: {where}: {(error.strerror or str(error)).lower()}"))
         _forget_stdout()
         return EXIT_FAILURE
 
 
+def parser_of(name: str) -> Parser:
+    """The parser of the command `name`, a key of COMMANDS."""
+    command = _module(name)
+    parser = Parser(f"cgagent {name}", command.DESCRIPTION, command.EPILOG)
+    command.configure(parser)
+    return parser
+
+
+def _module(name: str) -> Command:
+    module: Command = import_module(f"cgagent.commands.{COMMANDS[name][0]}")
+    return module
+
+
 def _dispatch(words: list[str]) -> int:
     if not words:
-        _top_parser().print_help(sys.stderr)
+        sys.stderr.write(_overview())
         return EXIT_USAGE
-    if words[0] not in COMMANDS:
-        return _without_command(words)
-    module_name, _ = COMMANDS[words[0]]
-    command: Command = import_module(f"cgagent.commands.{module_name}")
-    parser = Parser(
-        prog=f"cgagent {words[0]}",
-        description=command.DESCRIPTION,
-        epilog=command.EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.configure(parser)
-    return command.run(parser.parse_args(words[1:]))
-
-
-def _without_command(words: list[str]) -> int:
-    if words[0] == "help":
+    name, *rest = words
+    if name == "help":
         # `cgagent help write` is `cgagent write --help`.
-        return _dispatch([*words[1:2], "--help"])
-    if not words[0].startswith("-"):
-        raise UsageError(f"'{words[0]}' is not a command", f"the commands are {', '.join(COMMANDS)}")
-    _top_parser().parse_args(words)
-    return EXIT_USAGE
+        return _dispatch([*rest[:1], "--help"])
+    if name in HELP:
+        sys.stdout.write(_overview())
+        return 0
+    if name == "--version":
+        print(f"cgagent {__version__}")
+        return 0
+    if name not in COMMANDS:
+        known = (*COMMANDS, "help", *HELP, "--version")
+        kind = "an option" if name.startswith("-") else "a command"
+        raise UsageError(f"'{name}' is not {kind}", meant(name, known) or f"the commands are {', '.join(COMMANDS)}")
+    parser = parser_of(name)
+    arguments = parser.parse(rest)
+    if arguments is None:
+        from cgagent.helptext import help_text
+
+        sys.stdout.write(help_text(parser))
+        return 0
+    return _module(name).run(arguments)
 
 
-def _top_parser() -> Parser:
-    listing = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
-    parser = Parser(
-        prog="cgagent",
-        usage="cgagent [--version] COMMAND [options]",
-        description=f"Makes Go services aware of the resources their container really has.\n\n{listing}",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"cgagent {__version__}")
-    return parser
+def _overview() -> str:
+    listing = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
+    usage = "usage: cgagent COMMAND [options]\n       cgagent help COMMAND | --version"
+    return f"{usage}\n\n{_DESCRIPTION}\n\ncommands:\n{listing}\n\n{_EPILOG}"
+
+
+def _prepare_streams() -> None:
+    """Make stdout and stderr fit to print on, whatever text and whoever closed them."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull)  # noqa: SIM115 writing to it fails, and that is told
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 or print() would take stdout instead
+    # File names and cgroup paths may hold bytes that are no UTF-8; printing them must not fail.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(text: str) -> None:
+    """Print for a person; a stderr that is full or gone is no reason to fail in another way."""
+    if len(text) > 2 * (_HEAD + _TAIL):
+        text = f"{text[:_HEAD]} ... {text[-_TAIL:]}"
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def _forget_stdout() -> None:
     """Point stdout at /dev/null, or the interpreter complains about its buffer on the way out."""
-    import os
-
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 
 from cgagent import envfile
-from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy, say
-from cgagent.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CgagentError, UsageError
+from cgagent.commands.options import ON_ERROR, TWINS_HELP, Settled, Texts, add_limits, add_policy, say
+from cgagent.errors import EXIT_NO_LIMITS, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CgagentError, UsageError
+from cgagent.host import Host, ReadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
     from typing import NoReturn
+
+    from cgagent.parser import Arguments, Parser
+
+# What PEP 538 makes of LC_CTYPE where the locale is C.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+_HINTS = {
+    errno.EACCES: "name a file that this user may execute",
+    errno.ENOEXEC: "a script starts with a line such as #!/bin/sh, a program is built for this machine",
+    errno.E2BIG: "give it fewer or shorter arguments",
+}
 
 DESCRIPTION = "Set GOMAXPROCS and GOMEMLIMIT for the limits that bind here, then become COMMAND (same PID)."
 EPILOG = f"""\
@@ -29,7 +40,7 @@ exit codes: those of COMMAND; 126 found but not executable; 127 not found; 1 a l
 """
 
 
-def configure(parser: ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
     parser.add_argument("--env-file", metavar="PATH", help="take the values from this env file instead of deciding")
     add_policy(parser)
@@ -37,46 +48,76 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("command", nargs="...", metavar="-- COMMAND", help="what to become, with its arguments")
 
 
-def run(arguments: Namespace) -> int:
-    """Become the command; does not return but for errors."""
+def run(arguments: Arguments) -> int:
+    """Become the command; return only to stop short of it, with the exit code."""
     command: list[str] = arguments.command
-    if command[:1] == ["--"]:
-        del command[0]
-    if not command:
+    if not command or not command[0]:
         raise UsageError("COMMAND is missing", "write it after --, as in: cgagent exec -- ./orders")
     if arguments.env_file is not None:
-        env = _from_file(arguments)
+        env = _from_file(arguments.env_file, Texts(arguments, os.environ))
     else:
         settled = Settled(arguments)
         code = settled.check("exec")
-        if code:
-            return code
-        env = settled.decision.env()
-    _become(command, {**os.environ, **env})
+        env = None if code else settled.decision.env()
+    return EXIT_NO_LIMITS if env is None else _become(command, {**_inherited(), **env})
 
 
-def _from_file(arguments: Namespace) -> dict[str, str]:
-    path: str = arguments.env_file
-    text = envfile.read(path)
-    if text is None:
-        if arguments.on_error == "ignore":
-            say("exec", f"{path} is not there: nothing set")
-            return {}
-        raise CgagentError(f"cannot read {path}: no such file", "cgagent write makes it")
-    env = envfile.parse(text, path)
-    return env if arguments.override else {name: value for name, value in env.items() if not os.environ.get(name)}
+def _from_file(path: str, texts: Texts) -> dict[str, str] | None:
+    """The variables to set from the env file at `path`; None where it has none and limits are required."""
+    ignore = texts.choice("on_error", ON_ERROR) == "ignore"
+    override, required = texts.yes("override"), texts.yes("require_limits")
+    try:
+        text = envfile.read(path)
+        if text is None:
+            raise CgagentError(f"cannot read {path}: no such file", "cgagent write makes it")
+        env = envfile.parse(text, path)
+    except CgagentError as error:
+        if not ignore:
+            raise
+        say("exec", f"nothing set: {error.message}")
+        env = {}
+    if required and not env:
+        say("exec", f"{path} sets no variable, and --require-limits asks for one")
+        return None
+    for name in [] if override else [name for name in env if os.environ.get(name)]:
+        say("exec", f"{name} left alone: the environment has '{os.environ[name]}' (--override takes the file's)")
+        del env[name]
+    return env
+
+
+def _inherited() -> dict[str, str]:
+    """The environment as it was handed to us: Python adds LC_CTYPE where the locale is C (PEP 538)."""
+    environ = dict(os.environ)
+    if environ.get("LC_CTYPE") in _COERCED:
+        try:
+            original = Host().read("/proc/self/environ")
+        except ReadError:
+            return environ
+        if not f"\0{original}".count("\0LC_CTYPE="):
+            del environ["LC_CTYPE"]
+    return environ
 
 
 def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
-    # Python ignores these two at start; the command must have them as every program expects.
+    # Python ignores these two from its start; the command must have them as every program expects.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         os.execvpe(command[0], command, environ)  # noqa: S606 no shell is the point
-    except FileNotFoundError:
-        raise CgagentError(f"{command[0]}: not found", "check the name and PATH", EXIT_NOT_FOUND) from None
     except OSError as error:
+        raise _not_started(command[0], error) from None
+
+
+def _not_started(name: str, error: OSError) -> CgagentError:
+    from shutil import which
+
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         reason = (error.strerror or str(error)).lower()
-        raise CgagentError(f"{command[0]}: {reason}", "", EXIT_NOT_EXECUTABLE) from None
+        return CgagentError(f"{name}: {reason}", _HINTS.get(error.errno or 0, ""), EXIT_NOT_EXECUTABLE)
+    if which(name):
+        # The kernel says ENOENT for the file that the #! line or the ELF header names, too.
+        hint = "install the interpreter of its #! line, or the loader that it was linked for"
+        return CgagentError(f"{name}: found, but not what it needs to run", hint, EXIT_NOT_EXECUTABLE)
+    return CgagentError(f"{name}: not found", "check the name and PATH", EXIT_NOT_FOUND)

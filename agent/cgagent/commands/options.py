@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.limits import Limits, read_limits
+from cgagent.cgroup.process import Problem, Standing
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
 from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
 from cgagent.host import Host, ReadError
@@ -14,8 +15,9 @@ from cgagent.units import CPU_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
     from collections.abc import Mapping, Sequence
+
+    from cgagent.parser import Arguments, Parser
 
 # option, metavar, help; the attribute and the environment twin (CGAGENT_MEMORY_RATIO) follow from the name.
 _POLICY = (
@@ -33,14 +35,14 @@ TWINS_HELP = (
     """\
 Every policy and limit option has an environment twin: --memory-ratio is CGAGENT_MEMORY_RATIO. The option wins.
 sizes: """
-    + SIZE_HELP.replace("%", "%%")
+    + SIZE_HELP
     + ".\ncpus: "
     + CPU_HELP
     + "."
 )
 
 
-def add_policy(parser: ArgumentParser) -> None:
+def add_policy(parser: Parser) -> None:
     """The options of design section 2 that say how limits become numbers."""
     group = parser.add_argument_group("policy")
     for name, metavar, text in _POLICY:
@@ -59,7 +61,7 @@ def add_policy(parser: ArgumentParser) -> None:
     group.add_argument("--require-limits", action="store_const", const="true", help="end with 3 if no limit was found")
 
 
-def add_limits(parser: ArgumentParser) -> None:
+def add_limits(parser: Parser) -> None:
     """The options that say where limits come from."""
     group = parser.add_argument_group("limits")
     group.add_argument("--cpu-limit", metavar="CPUS", help="the application's CPU limit, given from outside")
@@ -85,7 +87,7 @@ def add_limits(parser: ArgumentParser) -> None:
 class Texts:
     """The text of each option: from the command line, else from its environment twin."""
 
-    def __init__(self, arguments: Namespace, environ: Mapping[str, str]) -> None:
+    def __init__(self, arguments: Arguments, environ: Mapping[str, str]) -> None:
         self._arguments = arguments
         self._environ = environ
 
@@ -123,7 +125,7 @@ class Settled:
 
     def __init__(
         self,
-        arguments: Namespace,
+        arguments: Arguments,
         *,
         root: str | None = None,
         pid: str | None = None,
@@ -139,7 +141,9 @@ class Settled:
         given = _given(self.texts, arguments, environ)
         self.host = _host(root)
         self.pid = _pid(pid)
-        self.limits = read_limits(self.host, self.pid)
+        # What the caller named has to be there; of ourselves it may be that nothing can be read.
+        bear = root is None and pid is None and self._ignores_errors()
+        self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
         apply_given(self.limits, given)
         self.environment = _environment(self.host, self.pid, environ)
         self.decision = decide(self.limits, self.policy, self.environment or {})
@@ -150,9 +154,8 @@ class Settled:
         Raises:
             CgagentError: nothing could be decided for a variable, and `--on-error` does not say to ignore that.
         """
-        ignore = self.texts.choice("on_error", ON_ERROR) == "ignore"
         for name, choice in self.decision.blocked():
-            if not ignore:
+            if not self._ignores_errors():
                 raise CgagentError(f"{name}: {choice.blocked}", f"mend it, or leave {name} out with --on-error ignore")
             say(command, f"{name} left out: {choice.blocked}")
         for name, choice in self.decision.choices():
@@ -169,13 +172,19 @@ class Settled:
             return EXIT_NO_LIMITS
         return 0
 
+    def _ignores_errors(self) -> bool:
+        return self.texts.choice("on_error", ON_ERROR) == "ignore"
+
 
 def say(command: str, text: str) -> None:
     """One line for a person on stderr."""
-    print(f"cgagent {command}: {printable(text)}", file=sys.stderr)
+    try:
+        print(f"cgagent {command}: {printable(text)}", file=sys.stderr)
+    except OSError:
+        pass  # a stderr that is full or gone must not keep a service from starting
 
 
-def _given(texts: Texts, arguments: Namespace, environ: Mapping[str, str]) -> GivenLimits:
+def _given(texts: Texts, arguments: Arguments, environ: Mapping[str, str]) -> GivenLimits:
     # The texts in CGAGENT_CPU_LIMIT and CGAGENT_MEMORY_LIMIT are read by read_given, after the directory.
     cpu, memory = read_given(
         getattr(arguments, "cpu_limit", None),
@@ -192,6 +201,16 @@ def _host(root: str | None) -> Host:
     if not os.path.isdir(root):
         raise CgagentError(f"--root: {root} is not a directory", "give the root of a captured or mounted tree")
     return Host(os.path.abspath(root))
+
+
+def _limits_or_unknown(host: Host) -> Limits:
+    """Our own limits, or, where there is nothing to read them from, limits of which nothing is known."""
+    try:
+        return read_limits(host)
+    except CgagentError as error:
+        standing = Standing()
+        standing.problems.append(Problem("unreadable", "", error.message))
+        return Limits(standing)
 
 
 def _pid(text: str | None) -> str:

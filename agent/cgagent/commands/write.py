@@ -6,12 +6,12 @@ import os
 import sys
 
 from cgagent import envfile
-from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy, say
+from cgagent.commands.options import TWINS_HELP, Settled, Texts, add_limits, add_policy, say
 from cgagent.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from cgagent.parser import Arguments, Parser
 
 DESCRIPTION = "Detect the limits that bind here, decide GOMAXPROCS and GOMEMLIMIT, and write them to an env file."
 EPILOG = f"""\
@@ -28,7 +28,7 @@ exit codes: 0 written, or unchanged; 1 a limit can't be known, or the file can't
 """
 
 
-def configure(parser: ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
     parser.add_argument("--env-file", metavar="PATH", help="the file to write; - prints it")
     parser.add_argument(
@@ -45,16 +45,21 @@ def configure(parser: ArgumentParser) -> None:
     add_limits(parser)
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Arguments) -> int:
     """Write the file; return the exit code."""
-    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
-    path = settled.texts.text("env_file")
+    texts = Texts(arguments, os.environ)
+    path = texts.text("env_file")
     if not path:
         raise UsageError("--env-file is missing", "name the file to write, or - to print")
-    style = settled.texts.choice("format", envfile.FORMATS)
+    if os.path.isdir(path):
+        raise UsageError(f"--env-file: {path} is a directory", "name a file in it")
+    style = texts.choice("format", envfile.FORMATS)
     if arguments.merge and style == "json":
         raise UsageError("--merge does not go with --format json", "choose dotenv, docker or shell")
+    if arguments.merge and path == "-":
+        raise UsageError("--merge does not go with --env-file -", "name the file whose lines are to be kept")
     mode = envfile.parse_mode(arguments.mode, "--mode")
+    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
     code = settled.check("write")
     if code:
         return code
@@ -63,12 +68,10 @@ def run(arguments: Namespace) -> int:
     if path == "-":
         sys.stdout.write(text)
         return 0
-    if os.path.isdir(path):
-        raise UsageError(f"--env-file: {path} is a directory", "name a file in it")
     if arguments.merge:
-        text = envfile.merge(text, envfile.read(path) or "")
+        text = envfile.merge(text, envfile.read(path) or "", style)
     written = envfile.write(path, text, mode)
     if not arguments.quiet:
-        values = " ".join(f"{name}={value}" for name, value in env.items()) or "no limits, so no variables"
-        say("write", f"{path} {'written' if written else 'unchanged'}: {values}")
+        values = " ".join(f"{name}={value}" for name, value in env.items())
+        say("write", f"{path} {'written' if written else 'unchanged'}: {values or 'no variables'}")
     return 0
