@@ -5,7 +5,7 @@ from __future__ import annotations
 from cgagent.cgroup.limits import Limits
 from cgagent.errors import UsageError
 from cgagent.record import Record
-from cgagent.units import Ratio, format_cores, format_size, parse_count, parse_ratio, parse_size
+from cgagent.units import Ratio, format_cpus, format_size, parse_count, parse_ratio, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,22 +158,22 @@ def _decide_procs(limits: Limits, policy: Policy) -> Choice:
         value, reason = _round(cores, usable, policy.cpu_rounding)
         reason += f" ({cpu.source})"
     elif cpu.narrowed:
-        value, reason = len(cpu.narrowed), f"cpuset or affinity leaves {len(cpu.narrowed)} CPUs"
+        value, reason = len(cpu.narrowed), f"cpuset or affinity leaves {format_cpus(len(cpu.narrowed))}"
     elif policy.max_procs is not None and usable is not None and usable > policy.max_procs:
-        value, reason = usable, f"no CPU limit, {usable} CPUs"
+        value, reason = usable, f"no CPU limit, {format_cpus(usable)}"
     else:
         return Choice(None, "no CPU limit, and no CPU of the machine is withheld: left to Go")
     return _bounded(value, usable, policy, reason)
 
 
 def _round(cores: float, usable: int | None, rounding: str) -> tuple[int, str]:
-    shown = format_cores(cores)
+    shown = format_cpus(cores)
     if rounding == "floor":
-        return max(1, int(cores)), f"floor of {shown} CPUs, at least 1"
+        return max(1, int(cores)), f"floor of {shown}, at least 1"
     value = -int(-cores // 1)
     if rounding == "go":
-        return max(2 if usable is None else min(2, usable), value), f"ceil of {shown} CPUs, at least 2 as in Go"
-    return value, f"ceil of {shown} CPUs"
+        return max(2 if usable is None else min(2, usable), value), f"ceil of {shown}, at least 2 as in Go"
+    return value, f"ceil of {shown}"
 
 
 def _bounded(value: int, usable: int | None, policy: Policy, reason: str) -> Choice:
@@ -182,7 +182,7 @@ def _bounded(value: int, usable: int | None, policy: Policy, reason: str) -> Cho
     if policy.max_procs is not None and value > policy.max_procs:
         value, reason = policy.max_procs, f"{reason}, lowered to --max-procs"
     if usable is not None and value > usable:
-        value, reason = usable, f"{reason}, lowered to the {usable} CPUs that may be used"
+        value, reason = usable, f"{reason}, lowered to the {format_cpus(usable)} that may be used"
     return Choice(value, reason)
 
 

@@ -17,6 +17,8 @@ CPU_HELP = "CPUs as 1.5, 1500m or a whole number"
 
 # Nothing real is larger; a bound on digits keeps untrusted text from costing quadratic time.
 _MAX_DIGITS = 20
+# Go ends a program whose GOMEMLIMIT is above math.MaxInt64 before its first line runs.
+_MAX_SIZE = (1 << 63) - 1
 
 
 def _decimal(text: str) -> tuple[int, int] | None:
@@ -45,14 +47,17 @@ def parse_size(text: str, what: str) -> int:
     """`text` in bytes, rounded down to a whole one. `what` names the option or variable in errors.
 
     Raises:
-        UsageError: `text` is no size.
+        UsageError: `text` is no size, or 8 EiB or more.
     """
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     value = _decimal(number)
     factor = _suffix_factor(text[len(number) :])
     if value is None or factor is None:
         raise UsageError(f"{what}: '{text}' is not a size", "write bytes or a suffix, as in 256Mi")
-    return value[0] * factor // value[1]
+    size = value[0] * factor // value[1]
+    if size > _MAX_SIZE:
+        raise UsageError(f"{what}: '{text}' is more than any machine has", "give less than 8Ei")
+    return size
 
 
 def parse_cpus(text: str, what: str) -> int:
@@ -125,3 +130,8 @@ def format_size(size: int) -> str:
 def format_cores(cores: float) -> str:
     """A CPU count for a person: `1.5`, `2`, `0.25`."""
     return f"{cores:.3f}".rstrip("0").rstrip(".") or "0"
+
+
+def format_cpus(cores: float) -> str:
+    """A CPU count with its noun: `1 CPU`, `1.5 CPUs`."""
+    return f"{format_cores(cores)} CPU{'' if cores == 1 else 's'}"

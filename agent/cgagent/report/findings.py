@@ -9,7 +9,7 @@ from cgagent.cgroup.dialect import UNLIMITED
 from cgagent.cgroup.hierarchy import INSIDE, NO_DIRECTORY, STRANGER
 from cgagent.record import Record
 from cgagent.report.variables import variable_findings
-from cgagent.units import format_cores, format_size
+from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _throttled(picture: Picture) -> Iterator[Finding]:
     share, path, numbers = worst
     waited = f", {numbers['throttled_seconds']:.1f} s waited in all" if "throttled_seconds" in numbers else ""
     counts = f"{numbers['throttled_periods']:.0f} of {numbers['periods']:.0f}"
-    message = f"CPU was throttled in {share:.0%} of periods ({counts}{waited}) at {path}"
+    message = f"the CPU was throttled in {share:.0%} of periods ({counts}{waited}) at {path}"
     wanted = picture.decision.gomaxprocs.value
     procs = f"run with GOMAXPROCS={wanted}" if wanted else "lower GOMAXPROCS"
     level = WARNING if share >= _THROTTLED_OFTEN else INFO
@@ -183,7 +183,7 @@ def _cpu(picture: Picture) -> Iterator[Finding]:
                 "no-cpu-limit", INFO, message, "set one if neighbours must be protected; many do well without"
             )
         return
-    shown = f"the CPU limit of {format_cores(cpu.cores)} CPUs ({cpu.source})"
+    shown = f"the CPU limit of {format_cpus(cpu.cores)} ({cpu.source})"
     if cpu.cores < 1:
         message = f"{shown} is under one CPU: even one busy thread is throttled"
         yield Finding(
@@ -193,7 +193,7 @@ def _cpu(picture: Picture) -> Iterator[Finding]:
         message = f"{shown} is more than the machine's {machine}: it never binds"
         yield Finding("limit-beyond-machine", INFO, message, "lower it, or count it as no limit")
     if cpu.narrowed and len(cpu.narrowed) < cpu.cores:
-        message = f"cpuset or affinity leave {len(cpu.narrowed)} CPUs, less than {shown}"
+        message = f"cpuset or affinity leave {format_cpus(len(cpu.narrowed))}, less than {shown}"
         yield Finding("cpuset-narrower", WARNING, message, "widen the cpuset, or lower the quota to match")
 
 
@@ -201,7 +201,7 @@ def _ancestors(picture: Picture) -> Iterator[Finding]:
     limits = picture.limits
     cpu, memory = limits.cpu.binding, limits.memory.binding
     if cpu is not None and _is_above(picture, "cpu", cpu.path):
-        bound = f"{format_cores(cpu.quota.cores or 0)} CPUs"
+        bound = f"{format_cpus(cpu.quota.cores or 0)}"
         yield _ancestor("CPU", bound, cpu.file)
     if memory is not None and memory.bytes is not None:
         unseen = memory.file.endswith("/memory.stat")

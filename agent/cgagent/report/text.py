@@ -5,7 +5,7 @@ from __future__ import annotations
 from cgagent import __version__
 from cgagent.cgroup.numbers import format_cpu_list
 from cgagent.errors import printable
-from cgagent.units import format_cores, format_size
+from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def _limits(picture: Picture, style: Style) -> Iterator[str]:
     ]
     yield from _table(rows)
     levels = list(_levels(cpu, memory))
-    if len({path for path, *_ in levels}) > 1:
+    limited = [link for link in cpu.chain if link.quota.cores is not None] or memory.bytes is not None
+    if limited and len({path for path, *_ in levels}) > 1:
         yield ""
         yield style.paint("levels, innermost first", "heading")
         yield from _table([("cgroup", "file", "text", ""), *levels])
@@ -123,7 +124,7 @@ def _mark(binds: bool) -> str:
 def _cores(picture: Picture) -> str:
     cpu = picture.limits.cpu
     if cpu.cores is not None:
-        return f"{format_cores(cpu.cores)} CPUs" + ("" if cpu.trusted or cpu.foreign else " (another cgroup's)")
+        return format_cpus(cpu.cores) + ("" if cpu.trusted or cpu.foreign else " (another cgroup's)")
     return "not known" if picture.limits.blocked("cpu") else "none"
 
 
@@ -147,7 +148,8 @@ def _memory_source(memory: MemoryLimit) -> str:
 
 
 def _throttling(picture: Picture) -> str:
-    stat = picture.usage.throttling
+    binding = picture.limits.cpu.binding
+    stat = picture.usage.throttling_by_path.get(binding.path, {}) if binding else picture.usage.throttling
     periods, throttled, waited = stat.get("periods"), stat.get("throttled_periods"), stat.get("throttled_seconds")
     if not periods or throttled is None:
         used = picture.usage.cpu.get("usage_seconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgagent.policy import GOMAXPROCS, GOMEMLIMIT
-from cgagent.units import format_size
+from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _procs(picture: Picture, text: str) -> Iterator[Fields]:
         return
     usable = picture.limits.cpu.usable
     if wanted is None and usable and number > len(usable):
-        message = f"GOMAXPROCS={number} in the environment is more than the {len(usable)} CPUs that may be used"
+        message = f"GOMAXPROCS={number} in the environment is more than the {format_cpus(len(usable))} that may be used"
         yield ("gomaxprocs-disagrees", "warning", message, "unset it: without a limit Go finds the number itself")
     elif wanted is not None and number != wanted:
         message = f"GOMAXPROCS={number} in the environment disagrees with the limits, which make it {wanted}"
