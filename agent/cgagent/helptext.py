@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 
 from cgagent.parser import Parser
 
 
-def argument_parser(parser: Parser) -> ArgumentParser:
-    """The same command line as an `argparse.ArgumentParser`."""
+def help_text(parser: Parser) -> str:
+    """What `--help` prints."""
     copy = ArgumentParser(
         prog=parser.prog,
         description=parser.description,
@@ -16,13 +16,14 @@ def argument_parser(parser: Parser) -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    repeat(parser, copy)
+    return copy.format_help()
+
+
+def repeat(parser: Parser, copy: ArgumentParser) -> list[Action]:
+    """Declare the arguments of `parser` to `copy` too; return them."""
+    actions = []
     for group in parser.groups:
         place = copy if group is parser else copy.add_argument_group(group.title)
-        for argument in group.arguments:
-            place.add_argument(*argument.names, **argument.keywords)
-    return copy
-
-
-def help_text(parser: Parser) -> str:
-    """What `--help` prints."""
-    return argument_parser(parser).format_help()
+        actions += [place.add_argument(*argument.names, **argument.keywords) for argument in group.arguments]
+    return actions
