@@ -14,9 +14,8 @@ from cgagent.report.picture import Picture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
     from cgagent.golang.buildinfo import BuildInfo
+    from cgagent.parser import Arguments, Parser
     from cgagent.report.text import Style
 
 OUTPUTS = ("text", "json", "yaml")
@@ -38,7 +37,7 @@ exit codes: 0 explained, whatever was found; 1 there is nothing to read; 2 wrong
 """
 
 
-def configure(parser: ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
     parser.add_argument("--pid", metavar="N", help="explain a running process instead of this one")
     parser.add_argument("--binary", metavar="PATH", help="the Go program that will run under these limits")
@@ -48,7 +47,7 @@ def configure(parser: ArgumentParser) -> None:
     add_limits(parser)
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Arguments) -> int:
     """Print the explanation; return the exit code."""
     settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
     output = settled.texts.choice("output", OUTPUTS)
