@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # With one of these, a number is not known, and nothing may be decided on it.
 BLOCKING = ("malformed-file", "unreadable", "controller-not-visible")
-_ATTEMPTS = 3
+_ATTEMPTS = 10
 
 
 class CpuLink(Record):
@@ -166,7 +166,8 @@ class Limits(Record):
 def read_limits(host: Host, pid: str = "self") -> Limits:
     """The limits of process `pid` (a number, or `self`).
 
-    Where the process is moved to another cgroup while we read, all is read again.
+    Where the process is moved to another cgroup while we read, all is read again; if it never stays long
+    enough, nothing is known.
 
     Raises:
         CgagentError: there is no such process, or no /proc.
@@ -179,8 +180,12 @@ def read_limits(host: Host, pid: str = "self") -> Limits:
         _read_memory(host, limits)
         before, membership = membership, read_membership(host, pid) if host.live else membership
         if membership == before:
-            break
-    return limits
+            return limits
+    # Some of what was read may be gone, and would look like no limit.
+    unsettled = Limits(limits.standing)
+    message = f"process {pid} is moved from cgroup to cgroup faster than they can be read"
+    unsettled.problems.append(Problem("unreadable", "", message))
+    return unsettled
 
 
 def _read_cpu(limits: Limits) -> None:
