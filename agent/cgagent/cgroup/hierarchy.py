@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cgagent.cgroup import v1, v2
 from cgagent.cgroup.mounts import Mount
-from cgagent.cgroup.numbers import unsigned
+from cgagent.cgroup.numbers import unsigned, whole_lines
 from cgagent.errors import MalformedError
 from cgagent.host import Host
 from cgagent.record import Record
@@ -95,9 +95,7 @@ def parse_cgroup(text: str) -> list[Membership]:
         MalformedError: a line is not `ID:CONTROLLERS:/PATH`.
     """
     memberships = []
-    for line in text.split("\n"):
-        if not line:
-            continue
+    for line in whole_lines(text):
         fields = line.split(":", 2)  # named hierarchies hold no colon, but paths may
         if len(fields) < 3 or not fields[2].startswith("/"):
             raise MalformedError("cgroup", line, "expected ID:CONTROLLERS:/PATH")

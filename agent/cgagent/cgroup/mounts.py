@@ -9,6 +9,7 @@ hold blanks. In paths the kernel writes blank, tab, newline and backslash as `\0
 
 from __future__ import annotations
 
+from cgagent.cgroup.numbers import whole_lines
 from cgagent.errors import MalformedError
 from cgagent.record import Record
 
@@ -71,9 +72,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
     """
     found: list[tuple[int, Mount]] = []
     lines: list[list[str]] = []
-    for line in text.split("\n"):
-        if not line:
-            continue
+    for line in whole_lines(text):
         fields = line.split(" ")
         try:
             dash = fields.index("-", 6)

@@ -55,6 +55,14 @@ def format_cpu_list(cpus: frozenset[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
+def whole_lines(text: str) -> list[str]:
+    """The lines of a file whose every line the kernel ends with a newline; an empty line stays one.
+
+    No line at all is no malformed file: a kernel without cgroup mounts has an empty /proc/PID/cgroup.
+    """
+    return one_line(text).split("\n") if text else []
+
+
 def flat_keyed(text: str) -> dict[str, str]:
     """A flat keyed file (`memory.stat`, `cpu.stat`, `memory.events`): `KEY VALUE` on each line.
 

@@ -95,7 +95,8 @@ def locate(host: Host, pid: str, cgroup_text: str | None) -> Standing:
     if views:
         standing.hierarchies = [place(membership, views) for membership in memberships]
         if not memberships and standing.mode != "none":
-            standing.problems.append(Problem("unreadable", "", f"there is no /proc/{pid}/cgroup"))
+            what = "there is no /proc/{}/cgroup" if cgroup_text is None else "/proc/{}/cgroup names no cgroup"
+            standing.problems.append(Problem("unreadable", "", what.format(pid)))
         for controller in _LIMITING:
             _judge(host, standing, controller)
     return standing
