@@ -16,7 +16,7 @@ import stat
 
 from cgagent.errors import CgagentError, MalformedError
 from cgagent.golang.elf import MAGIC, PF_W, PF_X, Elf
-from cgagent.golang.modinfo import Dependency, Modules, parse_modinfo
+from cgagent.golang.modinfo import Dependency, Modules, leading_number, parse_modinfo
 from cgagent.record import Record
 
 TYPE_CHECKING = False
@@ -63,6 +63,18 @@ class BuildInfo(Record):
         self.module_version = modules.main.version if modules.main else None
         self.dependencies: tuple[Dependency, ...] = tuple(modules.dependencies)
         self.settings: dict[str, str] = modules.settings
+
+    @property
+    def release(self) -> tuple[int, int] | None:
+        """The Go release that the toolchain is of, such as (1, 27); None where its version does not say.
+
+        Versions look like `go1.27.3`, `go1.28rc1`, `go1.27.3 X:nodwarf5`, `devel go1.28-a1b2c3d Mon Nov...`.
+        """
+        for word in self.go_version.split():
+            if word.startswith("go1."):
+                minor = leading_number(word.removeprefix("go1."))
+                return None if minor is None else (1, minor)
+        return None
 
 
 def read(path: str) -> BuildInfo | None:

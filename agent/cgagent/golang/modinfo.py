@@ -16,6 +16,7 @@ from cgagent.record import Record
 
 _FILE = "Go build info"
 _ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
+_MAX_DIGITS = 9
 _HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
 
 
@@ -36,6 +37,15 @@ class Dependency(Record):
         self.version = version
         self.sum = sum
         self.replace = replace
+
+    @property
+    def release(self) -> tuple[int, ...] | None:
+        """The numbers of the version whose code is linked in, such as (1, 5, 3); None where it has none."""
+        parts = (self.replace or self).version.removeprefix("v").split(".")[:3]
+        numbers = [leading_number(part) for part in parts]
+        release = tuple(number for number in numbers if number is not None)
+        # A pseudo-version of an untagged commit (v0.0.0-2024...) says nothing.
+        return release if len(release) == 3 and any(release) else None
 
 
 class Modules(Record):
@@ -76,6 +86,13 @@ def parse_modinfo(text: str) -> Modules:
             key, value = _setting(line, rest)
             modules.settings[key] = value
     return modules
+
+
+def leading_number(text: str) -> int | None:
+    """The number that `text` starts with, or None."""
+    rest = text.lstrip("0123456789")
+    digits = text[: len(text) - len(rest)]
+    return int(digits) if digits and len(digits) <= _MAX_DIGITS else None
 
 
 def _module(line: str, rest: str) -> Dependency:
