@@ -34,7 +34,7 @@ _INLINE = 2
 _SENTINEL = 16
 
 _CHUNK = 1 << 20
-# The linker puts the blob at the start of the data; behind .data.rel.ro where an external linker made a PIE.
+# Where there are no section headers: the linker puts the blob near the start of the data.
 _MAX_SEARCH = 64 << 20
 _MAX_FALSE_HITS = 1000
 _MAX_VERSION = 4096
@@ -124,18 +124,23 @@ def _read(fd: int, path: str) -> BuildInfo | None:
 
 
 def _find_blob(elf: Elf) -> int | None:
-    """The address of the blob: in its own section, else in the first writable segment; None where there is none."""
+    """The address of the blob: in its own section, else in a writable segment; None where there is none."""
     for section in elf.sections():
         if section.name == b".go.buildinfo":
-            return _search(elf, section.address, section.size)
+            return _search(elf, section.address, min(section.size, _MAX_SEARCH))
+    left = _MAX_SEARCH
+    # In a PIE two segments are writable, and the blob is in the second; `go version` tries the first alone.
     for segment in elf.segments:
         if segment.flags & (PF_W | PF_X) == PF_W:
-            return _search(elf, segment.address, segment.filesz)
+            address = _search(elf, segment.address, min(segment.filesz, left))
+            if address is not None:
+                return address
+            left -= min(segment.filesz, left)
     return None
 
 
 def _search(elf: Elf, start: int, size: int) -> int | None:
-    end = start + min(size, _MAX_SEARCH)
+    end = start + size
     start += -start % _ALIGN
     false_hits = 0
     # The blob's magic can't straddle two chunks: both start where 16 divides the address.
