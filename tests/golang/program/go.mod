@@ -1,0 +1,3 @@
+module example.com/cgagent/limits
+
+go 1.24
