@@ -76,8 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except OSError as error:
         # What has no name is what we print to: a file of a person's choice fails with a CgagentError.
-        where = "cannot write to standard output" if error.filename is None else error.filename
-        _complain(printable(f"{name}: {where}: {(error.strerror or str(error)).lower()}"))
+        where, hint = error.filename, ""
+        if where is None:
+            where, hint = "cannot write to standard output", ": send it to where it can be written"
+        _complain(printable(f"{name}: {where}: {(error.strerror or str(error)).lower()}{hint}"))
         _forget_stdout()
         return EXIT_FAILURE
 

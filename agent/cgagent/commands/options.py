@@ -138,11 +138,12 @@ class Settled:
         """
         self.texts = Texts(arguments, environ)
         self.policy = Policy(self.texts)
+        self._ignores_errors = self.texts.choice("on_error", ON_ERROR) == "ignore"
         given = _given(self.texts, arguments, environ)
         self.host = _host(root)
         self.pid = _pid(pid)
         # What the caller named has to be there; of ourselves it may be that nothing can be read.
-        bear = root is None and pid is None and self._ignores_errors()
+        bear = root is None and pid is None and self._ignores_errors
         self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
         apply_given(self.limits, given)
         self.environment = _environment(self.host, self.pid, environ)
@@ -155,7 +156,7 @@ class Settled:
             CgagentError: nothing could be decided for a variable, and `--on-error` does not say to ignore that.
         """
         for name, choice in self.decision.blocked():
-            if not self._ignores_errors():
+            if not self._ignores_errors:
                 raise CgagentError(f"{name}: {choice.blocked}", f"mend it, or leave {name} out with --on-error ignore")
             say(command, f"{name} left out: {choice.blocked}")
         for name, choice in self.decision.choices():
@@ -171,9 +172,6 @@ class Settled:
             say(command, "no CPU and no memory limit found, and --require-limits asks for one")
             return EXIT_NO_LIMITS
         return 0
-
-    def _ignores_errors(self) -> bool:
-        return self.texts.choice("on_error", ON_ERROR) == "ignore"
 
 
 def say(command: str, text: str) -> None:
