@@ -210,7 +210,7 @@ def test_online_cpus_are_those_of_proc_stat_where_sys_is_absent(tmp_path: object
 
 def test_an_empty_cpuset_leaves_it_to_the_cgroup_above(tmp_path: object) -> None:
     files = v2({"/a/b/cpuset.cpus.effective": "\n", "/a/cpuset.cpus.effective": "0-1\n"}, "/a/b")
-    assert _limits(tmp_path, files).cpu.allowed == {0, 1}
+    assert _limits(tmp_path, files).cpu.allowed == frozenset({0, 1})
 
 
 def test_what_nothing_tells_is_not_known(tmp_path: object) -> None:
