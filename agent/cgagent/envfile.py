@@ -52,35 +52,49 @@ def render(env: dict[str, str], comment: str, style: str) -> str:
     return "\n".join([comment, *(line.format(name, value) for name, value in env.items()), ""])
 
 
-def merge(ours: str, old: str) -> str:
+def merge(ours: str, old: str, style: str = "dotenv") -> str:
     """`ours`, followed by what `old` holds beside our variables and our comment.
 
     Ours come first: the kubelet takes the first assignment of a name and fails on a bad line before it.
     """
-    kept = [statement for statement in _statements(old) if not _is_ours(statement)]
+    # Docker knows no quotes: there an apostrophe is a letter, and every line stands alone.
+    statements = old.split("\n") if style == "docker" else _statements(old)
+    kept = [statement for statement in statements if not _is_ours(statement)]
     rest = "\n".join(kept).strip("\n")
     return f"{ours}{rest}\n" if rest else ours
 
 
 def _statements(text: str) -> Iterator[str]:
-    """The lines of an env file; a quoted value that spans lines stays in one piece."""
+    """The assignments and comments of an env file; one that spans lines, as a shell reads it, stays in one piece."""
     pending: list[str] = []
-    quote = ""
+    open_end = ""
     for line in text.split("\n"):
         pending.append(line)
-        if not quote and line.lstrip().startswith("#"):
-            yield pending.pop()
-            continue
-        for char in line:
-            if quote:
-                quote = "" if char == quote else quote
-            elif char in "'\"":
-                quote = char
-        if not quote:
+        open_end = _open_end(line, open_end)
+        if not open_end:
             yield "\n".join(pending)
             pending.clear()
     if pending:
         yield "\n".join(pending)
+
+
+def _open_end(line: str, quote: str) -> str:
+    """What a line that starts inside `quote` leaves open: a quote, a backslash at its end, or nothing."""
+    quote = quote.removesuffix("\\")
+    previous, skip = " ", False
+    for char in line:
+        if skip:
+            skip = False
+        elif char == "\\" and quote != "'":
+            skip = True
+        elif quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char == "#" and previous in " \t":
+            return ""
+        previous = char
+    return quote + "\\" if skip else quote
 
 
 def _is_ours(statement: str) -> bool:
@@ -193,7 +207,10 @@ def _remove(path: str) -> None:
 
 
 def _flush_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # a directory may be writable and not readable
     try:
         os.fsync(fd)
     except OSError:
@@ -206,12 +223,16 @@ def _remove_stale(directory: str, prefix: str) -> None:
     """Remove temporary files that a writer left when it was killed between creating and renaming one."""
     oldest = time.time() - _STALE_SECONDS
     try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith(prefix) and entry.stat(follow_symlinks=False).st_mtime < oldest:
-                    os.unlink(entry.path)
+        names = [name for name in os.listdir(directory) if name.startswith(prefix)]
     except OSError:
-        pass  # another writer was faster, or it is not ours to remove
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            if os.lstat(path).st_mtime < oldest:
+                os.unlink(path)
+        except OSError:
+            pass  # another writer was faster, or it is not ours to remove
 
 
 def _failure(verb: str, path: str, error: OSError) -> CgagentError:

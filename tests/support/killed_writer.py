@@ -39,10 +39,12 @@ class Killer:
                 assert isinstance(data, bytes)
                 real(fd, data[: len(data) // 2])
                 _die()
-            result = real(*args, **kwargs)
-            if self.left == 0:
-                _die()
-            return result
+            last = self.left == 0
+            try:
+                return real(*args, **kwargs)
+            finally:
+                if last:
+                    _die()
 
         setattr(os, name, counted)
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +17,11 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CGAGENT_") or name in ("GOMAXPROCS", "GOMEMLIMIT"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def public() -> Iterator[str]:
+    """A directory that other users reach, which those of pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="cgagent-test-") as path:
+        os.chmod(path, 0o755)
+        yield path

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 
 import pytest
 
 from cgagent.host import ABSENT, DENIED, FILE_LIMIT, UNSUITABLE, VANISHED, Host, ReadError
 from support.accounts import nobody
 from support.trees import build
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def public() -> Iterator[str]:
-    """A directory that other users reach, which those of pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="cgagent-test-") as path:
-        os.chmod(path, 0o755)
-        yield path
 
 
 def _kind(host: Host, path: str, **settings: int) -> str:

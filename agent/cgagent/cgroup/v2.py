@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgagent.cgroup.dialect import Bound, Quota, field, number, throttling, working_set
+from cgagent.cgroup.dialect import UNLIMITED, Bound, Quota, field, number, throttling, working_set
 from cgagent.cgroup.numbers import INT64_MAX, cpu_list, flat_keyed, one_line, unsigned
 from cgagent.errors import MalformedError
 
@@ -40,7 +40,8 @@ def _bound(get: Get, name: str) -> Bound | None:
     if text is None:
         return None
     line = one_line(text)
-    return Bound(name, line, None if line == "max" else unsigned(line, name))
+    size = None if line == "max" else unsigned(line, name)
+    return Bound(name, line, None if size is None or size >= UNLIMITED else size)
 
 
 def cpuset(get: Get) -> tuple[str, frozenset[int]] | None:
