@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"{name}: {error.line()}")
         return error.exit_code
     except KeyboardInterrupt:
+        _forget_stdout()
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`cgagent explain | head -1`): nothing is wrong with us.
@@ -154,7 +155,7 @@ def _complain(text: str) -> None:
 
 
 def _forget_stdout() -> None:
-    """Point stdout at /dev/null, or the interpreter complains about its buffer on the way out."""
+    """Point stdout at /dev/null, or the interpreter complains, or waits, for its buffer on the way out."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

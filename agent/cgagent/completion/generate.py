@@ -12,6 +12,9 @@ from cgagent.cli import COMMANDS, parser_of
 from cgagent.completion import SHELLS
 from cgagent.helptext import repeat
 
+# The version that made the scripts in the repository: another writes them a little differently.
+SHTAB = "1.13.0"
+
 # The words after `exec --`: names of programs, by each shell's own means.
 _PREAMBLE = {"bash": '_cgagent_programs() { compgen -A command -- "$1"; }\n'}
 _PROGRAMS = {"bash": "_cgagent_programs", "zsh": "_command_names -e", "fish": "(__fish_complete_command)"}
