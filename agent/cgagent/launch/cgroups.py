@@ -1,0 +1,336 @@
+"""The container's cgroups: one new directory in each mounted hierarchy, below the caller's own cgroup.
+
+Directories come from /proc/self/cgroup and the mounts that show it (`cgagent.cgroup`), on v1, v2 and hybrid
+hosts alike. v2's own rules on where a cgroup may be made are in `cgagent.launch.delegation`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from cgagent.cgroup.hierarchy import INSIDE, Hierarchy
+from cgagent.cgroup.process import locate, read_membership
+from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.host import Host
+from cgagent.launch.resources import SWAP_FILES, IoRate, v1_files, v2_files
+from cgagent.launch.syscalls import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs_type
+from cgagent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cgagent.launch.resources import Resources
+
+SIGKILL = 9
+# v1's name of a controller -> v2's
+V2_NAMES = {"blkio": "io"}
+_PATIENCE = 2.0  # seconds that a killed process may take to leave its cgroup
+
+
+class Cgroup(Record):
+    """The container's directory in one hierarchy.
+
+    Attributes:
+        version: 1 or 2.
+        controllers: those of the v1 hierarchy; on v2 those that the directory has.
+        mount: where the hierarchy is mounted.
+        directory: the container's own.
+        options: the mount's data, which names the v1 hierarchy; empty on v2.
+    """
+
+    __slots__ = ("controllers", "directory", "mount", "options", "version")
+
+    def __init__(self, hierarchy: Hierarchy, mount: str, directory: str) -> None:
+        self.version = hierarchy.version
+        self.controllers = hierarchy.controllers
+        self.mount = mount
+        self.directory = directory
+        self.options = ",".join(hierarchy.controllers)
+
+
+def failure(message: str, hint: str = "") -> CgagentError:
+    """The container can't be set up."""
+    return CgagentError(message, hint, EXIT_RUN_FAILED)
+
+
+def own_hierarchies() -> list[Hierarchy]:
+    """The mounted hierarchies in which this process's cgroup can be seen."""
+    host = Host()
+    standing = locate(host, "self", read_membership(host, "self"))
+    return [one for one in standing.hierarchies if one.standing == INSIDE]
+
+
+class Cgroups:
+    """All the directories of one container.
+
+    Attributes:
+        made: each hierarchy's directory.
+        missing: what could not be had with `--best-effort`, in words.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.made: list[Cgroup] = []
+        self.missing: list[str] = []
+        self.leave: Callable[[], None] | None = None
+
+    def create(self, resources: Resources, parent: str | None, best_effort: bool) -> None:
+        """Make and limit them all.
+
+        Raises:
+            CgagentError: a controller that is asked for is missing, a directory can't be made, a value is refused.
+        """
+        needed = resources.controllers()
+        hierarchies = own_hierarchies()
+        held = self._held(hierarchies, needed, best_effort)
+        for hierarchy in hierarchies:
+            wanted = [name for name in needed if held.get(name) is hierarchy]
+            try:
+                self._create_in(hierarchy, wanted, resources, parent, best_effort)
+            except CgagentError as error:
+                if wanted and not best_effort:
+                    raise
+                if wanted:
+                    self.missing.append(error.line())
+
+    def _held(self, hierarchies: list[Hierarchy], needed: dict[str, str], best_effort: bool) -> dict[str, Hierarchy]:
+        """The hierarchy of each controller in `needed`."""
+        held: dict[str, Hierarchy] = {}
+        for name, option in needed.items():
+            found = next((one for one in hierarchies if name in one.controllers), None)
+            if found is None:
+                unified = (one for one in hierarchies if one.version == 2)
+                found = next((one for one in unified if V2_NAMES.get(name, name) in _available(one)), None)
+            if found is not None:
+                held[name] = found
+                continue
+            message = f"{option}: the {V2_NAMES.get(name, name)} controller is not to be had here"
+            if not best_effort:
+                raise failure(message, _missing_hint(hierarchies, name))
+            self.missing.append(message)
+        return held
+
+    def _create_in(
+        self, hierarchy: Hierarchy, wanted: list[str], resources: Resources, parent: str | None, best_effort: bool
+    ) -> None:
+        mount = hierarchy.mount or ""
+        _check_type(hierarchy.version, mount)
+        if parent is not None:
+            above = f"{mount.rstrip('/')}/{parent.strip('/')}"
+            if not os.path.isdir(above):
+                if not wanted:
+                    return
+                raise failure(f"--cgroup-parent: there is no {above}", "make it first, or name one that is there")
+        else:
+            above = hierarchy.levels[0].directories[0][1]
+        if hierarchy.version == 2 and wanted:
+            from cgagent.launch.delegation import prepare
+
+            above, self.leave = prepare(hierarchy, above, [V2_NAMES.get(name, name) for name in wanted], self.name)
+        cgroup = Cgroup(hierarchy, mount, f"{above.rstrip('/')}/{self.name}")
+        _make(cgroup.directory)
+        self.made.append(cgroup)
+        if "cpuset" in hierarchy.controllers:
+            _inherit_cpuset(above, cgroup.directory)
+        writes = v2_files if hierarchy.version == 2 else v1_files
+        for controller in wanted:
+            for file, text in writes(_with_devices(resources), controller):
+                self._limit(f"{cgroup.directory}/{file}", text, resources, best_effort)
+
+    def _limit(self, path: str, text: str, resources: Resources, best_effort: bool) -> None:
+        try:
+            write(path, text)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EACCES) and not os.path.exists(path):
+                if path.endswith(SWAP_FILES) and resources.swap_by_default:
+                    return
+                problem = failure(f"there is no {path}", "this kernel's cgroups cannot set that limit")
+            else:
+                problem = _refused(path, text, error)
+            if not best_effort:
+                raise problem from None
+            self.missing.append(problem.line())
+
+    def find(self, controller: str) -> Cgroup | None:
+        """The directory that holds `controller`; None where there is none."""
+        v1 = next((one for one in self.made if controller in one.controllers), None)
+        return v1 or next((one for one in self.made if one.version == 2), None)
+
+    def unified(self) -> Cgroup | None:
+        """The v2 directory."""
+        return next((one for one in self.made if one.version == 2), None)
+
+    def remove(self) -> list[str]:
+        """Kill what is left in the directories and remove them; return those that stay."""
+        left = remove([one.directory for one in self.made])
+        if self.leave is not None:
+            self.leave()
+        return left
+
+
+def write(path: str, text: str) -> None:
+    """Write to a file of cgroupfs, whose every write(2) is one command."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def read(path: str) -> str:
+    """The text of a file of cgroupfs; empty where it can't be read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def remove(directories: list[str]) -> list[str]:
+    """Remove cgroup directories, killing what is in them; return those that could not be removed."""
+    left = [one for one in directories if not _rmdir(one)]
+    if not left:
+        return []
+    deadline = time.monotonic() + _PATIENCE
+    pause = 0.0005
+    while left and time.monotonic() < deadline:
+        for directory in left:
+            kill(directory)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+        left = [one for one in left if not _remove_tree(one)]
+    return left
+
+
+def kill(directory: str) -> None:
+    """Send SIGKILL to every process in a cgroup and below, thawing it first: v1's frozen processes can't die."""
+    for place in _below(directory):
+        try:
+            if os.path.exists(f"{place}/freezer.state"):
+                write(f"{place}/freezer.state", "THAWED")
+            write(f"{place}/cgroup.kill", "1")
+            continue
+        except OSError:
+            pass
+        for word in read(f"{place}/cgroup.procs").split():
+            # 0 is a process that our PID namespace does not show; kill(0) would be our own group.
+            if word.isdigit() and int(word) > 1 and int(word) != os.getpid():
+                try:
+                    os.kill(int(word), SIGKILL)
+                except OSError:
+                    pass
+
+
+def _below(directory: str) -> Iterator[str]:
+    """The cgroup and those below it, innermost first."""
+    for place, _, _ in os.walk(directory, topdown=False):
+        yield place
+
+
+def _remove_tree(directory: str) -> bool:
+    return all([_rmdir(place) for place in _below(directory)])  # noqa: C419 every one is to be tried
+
+
+def _rmdir(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        return error.errno == errno.ENODEV
+    return True
+
+
+def _make(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        above = os.path.dirname(directory)
+        reason = (error.strerror or "").lower()
+        ways = (
+            "let systemd delegate one (systemd-run --user --scope -p Delegate=yes cgagent run ...), "
+            "or go without the limits with --best-effort"
+        )
+        hint = ways if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "remove unused cgroups"
+        raise failure(f"cannot make a cgroup in {above}: {reason}", hint) from None
+
+
+def _refused(path: str, text: str, error: OSError) -> CgagentError:
+    reason = (error.strerror or "").lower()
+    hints = {
+        "cpuset.cpus": "the cgroup above has other CPUs",
+        "cpuset.mems": "the cgroup above has other memory nodes",
+        "cpu.cfs_quota_us": "a cgroup above may have a smaller quota",
+        "io.max": "give a whole disk that this machine has",
+    }
+    file = os.path.basename(path)
+    hint = hints.get(file, "give a whole disk that this machine has" if "throttle" in file else "")
+    return failure(f"cannot write '{text}' to {path}: {reason}", hint)
+
+
+def _available(hierarchy: Hierarchy) -> list[str]:
+    return read(f"{hierarchy.levels[0].directories[0][1]}/cgroup.controllers").split()
+
+
+def _missing_hint(hierarchies: list[Hierarchy], controller: str) -> str:
+    """Which cgroup lacks the controller, and what mends that."""
+    name = V2_NAMES.get(controller, controller)
+    for hierarchy in hierarchies:
+        if hierarchy.version != 2:
+            continue
+        lacking = None
+        for level in hierarchy.levels:
+            directory = level.directories[0][1]
+            if name in read(f"{directory}/cgroup.controllers").split():
+                break
+            lacking = directory
+        if lacking is not None and lacking != (hierarchy.mount or ""):
+            above = os.path.dirname(lacking)
+            return (
+                f"{above}/cgroup.subtree_control does not pass it on: echo +{name} there as root, or for a "
+                f"systemd user 'systemctl edit user@.service' with [Service] Delegate={name}; or --best-effort"
+            )
+    return "this kernel or host does not offer it; --best-effort goes on without"
+
+
+def _inherit_cpuset(above: str, directory: str) -> None:
+    """A new v1 cpuset is empty, and nobody may join it (ENOSPC) until it has CPUs and memory nodes."""
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if not read(f"{directory}/{file}").strip():
+            write(f"{directory}/{file}", read(f"{above}/{file}").strip())
+
+
+def _check_type(version: int, mount: str) -> None:
+    expected = CGROUP2_SUPER_MAGIC if version == 2 else CGROUP_SUPER_MAGIC
+    if statfs_type(mount) != expected:
+        raise failure(f"{mount} is no cgroup file system", "something else is mounted over it")
+
+
+def _with_devices(resources: Resources) -> Resources:
+    """Device paths as the `MAJOR:MINOR` of the whole disk, which is what throttling goes by."""
+    resources.io = [IoRate(_device_number(one), one.kind, one.rate, one.option) for one in resources.io]
+    return resources
+
+
+def _device_number(rate: IoRate) -> str:
+    if rate.device.replace(":", "", 1).isdigit() and ":" in rate.device:
+        return rate.device
+    try:
+        found = os.stat(rate.device)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise failure(f"{rate.option}: {rate.device}: {reason}", "name a block device") from None
+    if found.st_mode & 0o170000 != 0o060000:  # stat.S_ISBLK
+        raise failure(f"{rate.option}: {rate.device} is not a block device", "lsblk lists them")
+    number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+    directory = f"/sys/dev/block/{number}"
+    if os.path.exists(f"{directory}/partition"):
+        return read(f"{os.path.dirname(os.path.realpath(directory))}/dev").strip() or number
+    return number

@@ -1,0 +1,164 @@
+"""What launcher and container say to each other: two pipes, bytes with NUL between the fields.
+
+The launcher's end says `m` when the user namespace has its maps, then the orders. The container's end carries
+one error, if there is one; it closes when the command has been exec'ed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.record import Record
+
+_OPEN_MAX = 1 << 20
+_END = "end"
+
+
+class Caller(Record):
+    """What the command has from the launcher's caller.
+
+    Attributes:
+        directory: the working directory.
+        umask: file mode creation mask.
+        mask: blocked signals.
+        alone: whether no terminal controls us: the command then gets a process group of its own, so that a signal
+            for our group reaches it once, by us. At a terminal it shares ours, and job control.
+    """
+
+    __slots__ = ("alone", "directory", "mask", "umask")
+
+    def __init__(self, directory: str, umask: int, mask: frozenset[int], alone: bool) -> None:
+        self.directory = directory
+        self.umask = umask
+        self.mask = mask
+        self.alone = alone
+
+
+class Joined(Record):
+    """A cgroup to enter: version, directory on the host, name below /sys/fs/cgroup, and v1's mount data."""
+
+    __slots__ = ("directory", "name", "options", "version")
+
+    def __init__(self, version: int, directory: str, name: str, options: str) -> None:
+        self.version = version
+        self.directory = directory
+        self.name = name
+        self.options = options
+
+
+class Orders(Record):
+    """What the launcher has prepared outside.
+
+    Attributes:
+        cgroups: the container's.
+        aliases: links beside the cgroup mounts: (name, target).
+        resolver: the text of resolv.conf; empty to leave the root's alone.
+    """
+
+    __slots__ = ("aliases", "cgroups", "resolver")
+
+    def __init__(self, cgroups: list[Joined], aliases: list[tuple[str, str]], resolver: str) -> None:
+        self.cgroups = cgroups
+        self.aliases = aliases
+        self.resolver = resolver
+
+    def unified(self) -> str | None:
+        """The v2 directory."""
+        return next((one.directory for one in self.cgroups if one.version == 2), None)
+
+    def encode(self) -> bytes:
+        """As bytes for the pipe."""
+        fields = [self.resolver, str(len(self.cgroups))]
+        for one in self.cgroups:
+            fields += [str(one.version), one.directory, one.name, one.options]
+        for alias in self.aliases:
+            fields += alias
+        return os.fsencode("\0".join([*fields, _END]))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Orders:
+        """From the pipe's bytes."""
+        resolver, count, *fields = os.fsdecode(data).split("\0")[:-1]
+        cgroups = []
+        for _ in range(int(count)):
+            version, directory, name, options, *fields = fields
+            cgroups.append(Joined(int(version), directory, name, options))
+        return cls(cgroups, list(zip(fields[::2], fields[1::2], strict=True)), resolver)
+
+
+class Channel:
+    """Both pipes. Every end is closed on exec."""
+
+    def __init__(self) -> None:
+        self._orders, self._orders_in = os.pipe()
+        self._report, self._report_in = os.pipe()
+
+    # The launcher's side.
+
+    def keep_outer_end(self) -> None:
+        """Close what belongs to the container."""
+        os.close(self._orders)
+        os.close(self._report_in)
+
+    def tell_maps(self) -> None:
+        """The user namespace has its maps."""
+        _send(self._orders_in, b"m")
+
+    def send(self, orders: Orders) -> None:
+        """Everything is ready."""
+        _send(self._orders_in, orders.encode())
+        os.close(self._orders_in)
+
+    def error(self) -> CgagentError | None:
+        """Wait until the command runs; what kept it from that, or None."""
+        data = b""
+        while piece := os.read(self._report, 4096):
+            data += piece
+        os.close(self._report)
+        if not data:
+            return None
+        code, message, hint = os.fsdecode(data).split("\0")
+        return CgagentError(message, hint, int(code))
+
+    # The container's side.
+
+    def wait_for_maps(self) -> None:
+        """Wait for the launcher's word; its death ends us too."""
+        os.close(self._orders_in)
+        os.close(self._report)
+        if os.read(self._orders, 1) != b"m":
+            os._exit(EXIT_RUN_FAILED)
+
+    def receive(self) -> Orders:
+        """Wait for the orders."""
+        data = b""
+        while piece := os.read(self._orders, 65536):
+            data += piece
+        if not data.endswith(f"\0{_END}".encode()):
+            os._exit(EXIT_RUN_FAILED)
+        os.close(self._orders)
+        return Orders.decode(data)
+
+    def report(self, error: CgagentError) -> None:
+        """Send what went wrong."""
+        text = "\0".join((str(error.exit_code), *(part.replace("\0", " ") for part in (error.message, error.hint))))
+        try:
+            os.write(self._report_in, os.fsencode(text))
+        except OSError:
+            pass
+
+    def close_others(self, first: int) -> None:
+        """Close every file from number `first` on, but for the report pipe, which exec closes."""
+        if self._report_in < first:
+            os.closerange(first, _OPEN_MAX)
+            return
+        os.closerange(first, self._report_in)
+        os.closerange(self._report_in + 1, _OPEN_MAX)
+
+
+def _send(fd: int, data: bytes) -> None:
+    try:
+        os.write(fd, data)
+    except BrokenPipeError:
+        pass  # the container has failed, and its report says why

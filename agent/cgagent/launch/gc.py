@@ -1,0 +1,56 @@
+"""Removal of what killed launchers left: at every start in the cgroup where it happens, by `--gc` everywhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from cgagent.launch import cgroups, names
+
+_UNSEEN_AGE = 60.0  # seconds after which an empty cgroup of a PID namespace that we can't see is a leftover
+
+
+def sweep(parents: list[str]) -> list[str]:
+    """Remove the leftovers directly below the cgroups `parents`; return the directories removed."""
+    removed = []
+    for parent in parents:
+        try:
+            found = os.listdir(parent)
+        except OSError:
+            continue
+        for name in found:
+            directory = f"{parent}/{name}"
+            if name.startswith(names.PREFIX) and _is_leftover(name, directory) and not cgroups.remove([directory]):
+                removed.append(directory)
+    return removed
+
+
+def collect() -> int:
+    """`cgagent run --gc`: remove all leftovers and say which."""
+    from cgagent.launch.network import sweep as sweep_links
+
+    removed = []
+    for mount in {one.mount for one in cgroups.own_hierarchies() if one.mount}:
+        for place, directories, _ in os.walk(mount):
+            ours = [name for name in directories if names.owner(name)]
+            if ours:
+                removed += sweep([place])
+    removed += sweep_links()
+    for directory in removed:
+        sys.stdout.write(f"removed {directory}\n")
+    sys.stdout.write(f"{len(removed)} leftovers removed\n")
+    return 0
+
+
+def _is_leftover(name: str, directory: str) -> bool:
+    if names.owner(name) is None:
+        return False
+    alive = names.is_alive(name)
+    if alive is not None:
+        return not alive
+    try:
+        age = time.time() - os.stat(directory).st_mtime
+    except OSError:
+        return False
+    return age > _UNSEEN_AGE and not any(cgroups.read(f"{place}/cgroup.procs") for place, _, _ in os.walk(directory))

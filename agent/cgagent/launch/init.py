@@ -1,0 +1,326 @@
+"""The container's side: PID 1 sets the stage, the command enters its cgroups and starts, PID 1 reaps the rest.
+
+All is imported before the root changes. The command starts as the caller left things: signal mask, umask,
+resource limits, niceness; what fails goes back through the report pipe and is told by the launcher.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cgagent.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_RUN_FAILED, CgagentError, printable
+from cgagent.launch import rootfs
+from cgagent.launch.identity import User, confine
+from cgagent.launch.syscalls import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWTIME,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    bind,
+    capset,
+    clone_into_cgroup,
+    mount,
+    mount_setattr,
+    prctl,
+    sethostname,
+    unshare,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+
+    from cgagent.launch.channel import Caller, Channel, Orders
+    from cgagent.launch.spec import Spec
+else:
+    import _signal as signal  # `signal` itself loads enum, for three milliseconds
+
+_CAP_KILL = 1 << 5
+_OPEN_MAX = 1 << 20
+
+
+def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str) -> NoReturn:
+    """Be PID 1 of the container: does not return."""
+    code = EXIT_RUN_FAILED
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        channel.wait_for_maps()
+        _set_stage(spec, caller, name)
+        code = _start(spec, user, channel, channel.receive(), caller)
+    except CgagentError as error:
+        channel.report(error)
+    except OSError as error:
+        what = error.filename if isinstance(error.filename, str) else "a system call"
+        reason = (error.strerror or str(error)).lower()
+        channel.report(CgagentError(f"cannot set up the container: {what}: {reason}", "", EXIT_RUN_FAILED))
+    except BaseException as error:  # noqa: BLE001 whatever it is, the launcher must hear of it
+        channel.report(CgagentError(f"cannot set up the container: {printable(repr(error))}", "", EXIT_RUN_FAILED))
+    os._exit(code)
+
+
+def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
+    """All of the container but its cgroups, which the launcher makes meanwhile."""
+    if "uts" in spec.namespaces:
+        sethostname(spec.hostname or f"cgagent-{name.split('-')[2]}")
+    if spec.net != "host":
+        _loopback_up()
+    if spec.time_offset is not None:
+        _shift_clocks(spec.time_offset)
+    os.umask(0)
+    if "mnt" in spec.namespaces:
+        rootfs.enter(spec, caller.directory)
+        rootfs.fill(spec)
+
+
+def _loopback_up() -> None:
+    """SIOCSIFFLAGS with IFF_UP; the kernel adds 127.0.0.1 and ::1 by itself."""
+    import _socket
+    import fcntl
+
+    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    fcntl.ioctl(control.fileno(), 0x8914, b"lo".ljust(16, b"\0") + (1).to_bytes(2, sys.byteorder) + bytes(22))
+    control.close()
+
+
+def _shift_clocks(offset: float) -> None:
+    unshare(CLONE_NEWTIME)
+    seconds, nanoseconds = divmod(int(offset * 1e9), 10**9)
+    with open("/proc/self/timens_offsets", "w", encoding="ascii") as file:
+        file.write(f"monotonic {seconds} {nanoseconds}\nboottime {seconds} {nanoseconds}\n")
+
+
+def _start(spec: Spec, user: User, channel: Channel, orders: Orders, caller: Caller) -> int:
+    """Start the command, as a child or in our place; return its exit code."""
+    if not spec.init:
+        _enter_cgroups(orders, joined=False)
+        _become_command(spec, user, channel, orders, caller)
+    if "pid" not in spec.namespaces:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    child, joined = _fork(orders)
+    if child == 0:
+        try:
+            if "pid" not in spec.namespaces:
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            _enter_cgroups(orders, joined)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise CgagentError(f"cannot enter {error.filename}: {reason}", "", EXIT_RUN_FAILED) from None
+        _become_command(spec, user, channel, orders, caller)
+    _retire()
+    return _supervise(child)
+
+
+def _fork(orders: Orders) -> tuple[int, bool]:
+    """A child, and whether it starts inside the v2 cgroup: that spares the wait for all CPUs that a move costs."""
+    unified = orders.unified()
+    if unified is None:
+        return os.fork(), False
+    fd = os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return clone_into_cgroup(fd), True
+    except OSError:
+        return os.fork(), False
+    finally:
+        os.close(fd)
+
+
+def _enter_cgroups(orders: Orders, joined: bool) -> None:
+    """Move this process, of one thread, into its cgroups."""
+    for cgroup in orders.cgroups:
+        if cgroup.version == 2 and joined:
+            continue
+        # v1's `tasks` takes a thread and returns at once; cgroup.procs waits for an RCU grace period, 10 ms.
+        names = ("tasks", "cgroup.procs") if cgroup.version == 1 else ("cgroup.procs",)
+        for position, name in enumerate(names):
+            try:
+                _write(f"{cgroup.directory}/{name}", b"0")
+                break
+            except OSError:
+                if position == len(names) - 1:
+                    raise
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def _become_command(spec: Spec, user: User, channel: Channel, orders: Orders, caller: Caller) -> NoReturn:
+    """Take the last steps inside the container and exec; does not return."""
+    environ = dict(spec.environ)
+    if spec.go_env:
+        environ.update(_decided(environ))
+    if "cgroup" in spec.namespaces:
+        unshare(CLONE_NEWCGROUP)
+    if "mnt" in spec.namespaces:
+        if "cgroup" not in spec.namespaces:
+            _show_callers_cgroups()
+        elif orders.cgroups:
+            _mount_cgroups(orders, writable=spec.security.nested)
+        if orders.resolver:
+            _name_servers(orders.resolver)
+        rootfs.pivot(spec)
+    if user.home is not None and "HOME" in environ:
+        environ["HOME"] = user.home
+    if spec.tty:
+        from cgagent.launch.tty import take_terminal
+
+        take_terminal(channel, environ)
+    for ulimit in spec.ulimits:
+        import resource
+
+        resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
+    _go_to(spec.workdir or ("/" if spec.rootfs else caller.directory), create=spec.workdir is not None)
+    os.umask(caller.umask)
+    if not spec.tty and caller.alone:
+        os.setpgid(0, 0)
+    confine(spec.security, user)
+    if not spec.init:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
+    _restore_signals(caller.mask)
+    channel.close_others(3 + spec.preserve_fds)
+    _exec(spec.command, environ)
+
+
+def _decided(environ: dict[str, str]) -> dict[str, str]:
+    """GOMAXPROCS and GOMEMLIMIT as decided here: in the container's cgroups, where all above them is still seen."""
+    from cgagent.cgroup.limits import read_limits
+    from cgagent.host import Host
+    from cgagent.policy import Policy, decide
+
+    decision = decide(read_limits(Host()), Policy(), environ)
+    for name, choice in decision.blocked():
+        raise CgagentError(f"--go-env: {name}: {choice.blocked}", "leave --go-env out", EXIT_RUN_FAILED)
+    return decision.env()
+
+
+def _show_callers_cgroups() -> None:
+    base = "sys/fs/cgroup"
+    bind("/sys/fs/cgroup", base, recursive=True)
+    mount_setattr(base, MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def _mount_cgroups(orders: Orders, writable: bool) -> None:
+    """Show the container's cgroups below sys/fs/cgroup, at the names that the host has for them."""
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (0 if writable else MS_RDONLY)
+    base = "sys/fs/cgroup"
+    if orders.cgroups[0].name == "":
+        mount("cgroup2", base, "cgroup2", flags)
+        return
+    mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1024k")
+    for cgroup in orders.cgroups:
+        point = f"{base}/{cgroup.name}"
+        os.makedirs(point, 0o755, exist_ok=True)
+        if cgroup.version == 2:
+            mount("cgroup2", point, "cgroup2", flags)
+        else:
+            mount("cgroup", point, "cgroup", flags, cgroup.options)
+    for name, target in orders.aliases:
+        os.symlink(target, f"{base}/{name}")
+    if not writable:
+        mount_setattr(base, MOUNT_ATTR_RDONLY)
+
+
+def _name_servers(text: str) -> None:
+    """Lay a resolv.conf over the root's: kept in /dev's tmpfs, and without a name from then on."""
+    path = "dev/.resolv.conf"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    bind(path, rootfs.inside("/etc/resolv.conf", directory=False, option="--dns"))
+    os.unlink(path)
+
+
+def _go_to(directory: str, create: bool) -> None:
+    try:
+        if create:
+            os.makedirs(directory, 0o755, exist_ok=True)
+        os.chdir(directory)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        hint = "give another one with --workdir"
+        raise CgagentError(f"cannot start in {directory}: {reason}", hint, EXIT_RUN_FAILED) from None
+
+
+def _restore_signals(mask: frozenset[int]) -> None:
+    # Python ignores two signals and handles a third; a program expects none of that.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _exec(command: list[str], environ: dict[str, str]) -> NoReturn:
+    """Exec the command, found in the container's PATH.
+
+    Raises:
+        CgagentError: with exit code 127 or 126.
+    """
+    program = command[0]
+    directories = [""] if "/" in program else environ.get("PATH", os.defpath).split(":")
+    refused: OSError | None = None
+    for directory in directories:
+        try:
+            os.execve(f"{directory}/{program}" if directory else program, command, environ)  # noqa: S606
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            refused = refused or error
+    if refused is not None:
+        reason = (refused.strerror or str(refused)).lower()
+        raise CgagentError(f"{program}: {reason}", "", EXIT_NOT_EXECUTABLE)
+    raise CgagentError(f"{program}: not found", "check the name and PATH inside", EXIT_NOT_FOUND)
+
+
+def _retire() -> None:
+    """Keep nothing but what reaping and forwarding need: no files, no capability but CAP_KILL, nothing to read."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.closerange(3, _OPEN_MAX)
+    prctl(PR_SET_DUMPABLE, 0)
+    capset(_CAP_KILL, _CAP_KILL, 0)
+
+
+def _supervise(child: int) -> int:
+    """Reap whatever ends and hand every signal on, until the command ends; return its exit code."""
+    every = signal.valid_signals()
+    while True:
+        number = signal.sigwaitinfo(every).si_signo
+        if number != signal.SIGCHLD:
+            try:
+                os.kill(child, number)
+            except OSError:
+                pass
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == child:
+                return exit_code(status)
+
+
+def exit_code(status: int) -> int:
+    """A wait status as a shell tells it: the code, or 128+N for signal N."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+assert sys.platform == "linux"  # noqa: S101 mypy need not look at the others

@@ -1,0 +1,263 @@
+"""The launcher: starts a container, stays with it to its end, tells why it ended, leaves nothing behind.
+
+Namespaces and cgroups are made at the same time, by container and launcher, for a start that costs little more
+than the interpreter. What only one side needs is imported after the two have parted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.launch import names
+from cgagent.launch.channel import Caller, Channel, Joined, Orders
+from cgagent.launch.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MACHINES,
+    clone,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from cgagent.launch.cgroups import Cgroups
+    from cgagent.launch.identity import User
+    from cgagent.launch.keeper import Keeper
+    from cgagent.launch.spec import Spec
+else:
+    import _signal as signal
+
+# The cgroup namespace follows when the command has entered its cgroups: it shows where one stands as the root.
+_FLAGS = {
+    "pid": CLONE_NEWPID,
+    "net": CLONE_NEWNET,
+    "mnt": CLONE_NEWNS,
+    "uts": CLONE_NEWUTS,
+    "ipc": CLONE_NEWIPC,
+    "user": CLONE_NEWUSER,
+    "cgroup": 0,
+}
+# A signal with this si_code comes from the terminal, which has sent it to the command as well.
+_SI_KERNEL = 0x80
+# Not ours to pass on: faults and pipes of our own, and what stops a background process at its terminal.
+_OWN_SIGNALS = frozenset(
+    (
+        signal.SIGKILL,
+        signal.SIGSTOP,
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+        signal.SIGPIPE,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGXCPU,
+        signal.SIGXFSZ,
+    )
+)
+
+
+def launch(spec: Spec) -> int:
+    """Run the container that `spec` describes; return the command's exit code.
+
+    Raises:
+        CgagentError: it could not be set up (125), or the command could not be started (126, 127).
+    """
+    _check_machine()
+    container = Container(spec)
+    try:
+        container.start()
+        return container.wait()
+    finally:
+        container.end()
+
+
+class Container:
+    """One container, seen from outside."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.name = names.own()
+        self.pid = 0
+        self.cgroups: Cgroups | None = None
+        self.began = time.monotonic()
+        self._undo: list[Callable[[], None]] = []
+        self._keeper: Keeper | None = None
+        self._terminated: float | None = None
+        self._forwarded = frozenset(signal.valid_signals()) - _OWN_SIGNALS
+
+    def start(self) -> None:
+        """Bring it up to the exec of its command."""
+        spec = self.spec
+        user = _user(spec)
+        channel = Channel()
+        # From here on signals wait for `wait`, or end what is not yet started.
+        mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
+        caller = _caller(mask)
+        flags = 0
+        for name in spec.namespaces:
+            flags |= _FLAGS[name]
+        self.pid = _clone(flags)
+        if self.pid == 0:
+            from cgagent.launch.init import contain
+
+            contain(spec, user, channel, caller, self.name)
+        channel.keep_outer_end()
+        try:
+            self._prepare(channel, user)
+        except CgagentError:
+            self._kill()
+            raise
+        error = channel.error()
+        if error is not None:
+            raise error
+
+    def _prepare(self, channel: Channel, user: User) -> None:
+        """What is done outside, while the container sets its stage."""
+        spec = self.spec
+        if "user" in spec.namespaces:
+            from cgagent.launch.identity import map_ids
+
+            map_ids(self.pid, user)
+        for ulimit in spec.ulimits:
+            _raise_hard_limit(self.pid, ulimit.number, ulimit.hard)
+        channel.tell_maps()
+        from cgagent.launch.cgroups import Cgroups
+
+        self.cgroups = Cgroups(self.name)
+        self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
+        resolver = self._connect()
+        channel.send(_orders(self.cgroups, resolver))
+        from cgagent.launch.keeper import Keeper
+
+        self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo)
+        for line in self.cgroups.missing:
+            _say(line)
+
+    def _connect(self) -> str:
+        """Set up the network between host and container; return the text of its resolv.conf."""
+        return ""
+
+    def wait(self) -> int:
+        """Pass signals on until PID 1 has ended; return the command's exit code."""
+        expected = self._forwarded
+        while True:
+            info = signal.sigwaitinfo(expected)
+            if info.si_signo == signal.SIGCHLD:
+                done, status = os.waitpid(self.pid, os.WNOHANG)
+                if done:
+                    self.pid = 0
+                    code = os.waitstatus_to_exitcode(status)
+                    return code if code >= 0 else 128 - code
+            elif info.si_code < _SI_KERNEL:
+                self._forward(info.si_signo)
+            elif info.si_signo == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
+
+    def _forward(self, number: int) -> None:
+        if number == signal.SIGTERM:
+            now = time.monotonic()
+            if self._terminated is None:
+                self._terminated = now
+            elif now - self._terminated >= self.spec.stop_timeout:
+                number = signal.SIGKILL
+        os.kill(self.pid, number)
+
+    def _kill(self) -> None:
+        if self.pid > 0:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self._kill()
+        if self.cgroups is not None:
+            for directory in self.cgroups.remove():
+                _say(f"{directory} could not be removed: a process in it does not end")
+        for step in self._undo:
+            step()
+        if self._keeper is not None:
+            self._keeper.dismiss()
+
+
+def _clone(flags: int) -> int:
+    try:
+        return clone(flags)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        hints = {
+            1: "an outer container's seccomp filter or a setting such as kernel.unprivileged_userns_clone forbids it; "
+            "start the outer container with --privileged, or as root leave namespaces out with --share",
+            28: "a limit in /proc/sys/user is reached",
+        }
+        hint = hints.get(error.errno or 0, "see user_namespaces(7)")
+        raise CgagentError(f"cannot make namespaces: {reason}", hint, EXIT_RUN_FAILED) from None
+
+
+def _user(spec: Spec) -> User:
+    from cgagent.launch.identity import find_user
+
+    return find_user(spec.user, spec.rootfs or "/")
+
+
+def _caller(mask: frozenset[int]) -> Caller:
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = "/"
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        alone = False
+    except OSError:
+        alone = True
+    return Caller(directory, umask, mask, alone)
+
+
+def _orders(made: Cgroups, resolver: str) -> Orders:
+    base = "/sys/fs/cgroup"
+    joined = []
+    for one in made.made:
+        name = one.mount.removeprefix(base).lstrip("/") if one.mount.startswith(base) else os.path.basename(one.mount)
+        joined.append(Joined(one.version, one.directory, name, one.options))
+    aliases = []
+    if joined and joined[0].name:
+        with os.scandir(base) as entries:
+            aliases = [(entry.name, os.readlink(entry.path)) for entry in entries if entry.is_symlink()]
+    return Orders(joined, aliases, resolver)
+
+
+def _raise_hard_limit(pid: int, number: int, hard: int) -> None:
+    """Give PID 1 the room that its user namespace could not give it."""
+    import resource
+
+    soft, present = resource.prlimit(pid, number)
+    if present != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > present):
+        try:
+            resource.prlimit(pid, number, (soft, hard))
+        except (PermissionError, ValueError):
+            pass  # setting it inside fails, and says so
+
+
+def _check_machine() -> None:
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        raise CgagentError(f"no launcher for {machine}", f"there is one for {', '.join(MACHINES)}", EXIT_RUN_FAILED)
+
+
+def _say(text: str) -> None:
+    from cgagent.errors import printable
+
+    os.write(2, os.fsencode(f"cgagent run: {printable(text)}\n"))

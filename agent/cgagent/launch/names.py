@@ -1,0 +1,51 @@
+"""The names of what a launcher makes outside the container; each tells whose it is, and whether that still lives.
+
+`cgagent-PIDNS-PID-START`: the inode of the launcher's PID namespace, its PID there, and its start time in clock
+ticks since boot (proc(5), stat, field 22). A PID alone may be another process's by now.
+"""
+
+from __future__ import annotations
+
+import os
+
+PREFIX = "cgagent-"
+
+
+def own() -> str:
+    """The name for what this process makes."""
+    pid = os.getpid()
+    return f"{PREFIX}{pid_namespace()}-{pid}-{_start_time(pid)}"
+
+
+def owner(name: str) -> tuple[int, int, int] | None:
+    """PID namespace, PID and start time in a name; None if it is none of ours."""
+    parts = name.removeprefix(PREFIX).split("-")
+    if not name.startswith(PREFIX) or len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    namespace, pid, start = parts
+    return int(namespace), int(pid), int(start)
+
+
+def is_alive(name: str) -> bool | None:
+    """Whether the launcher that made `name` still runs; None if we can't see its PID namespace."""
+    known = owner(name)
+    if known is None or known[0] != pid_namespace():
+        return None
+    return _start_time(known[1]) == known[2]
+
+
+def pid_namespace() -> int:
+    """The inode that names our PID namespace."""
+    return int(os.readlink("/proc/self/ns/pid")[5:-1])
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read(4096)
+    except OSError:
+        return None
+    # The name in field 2 may hold blanks and parentheses; fields are counted from its end.
+    fields = text.rpartition(b")")[2].split()
+    # A zombie launcher holds nothing any more.
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
