@@ -89,10 +89,8 @@ def test_docker_has_no_quotes() -> None:
 def test_shell_exports(tmp_path: object) -> None:
     path = f"{tmp_path}/go.sh"
     envfile.write(path, envfile.render(ENV, COMMENT, "shell"))
-    script = '. "$1"; exec env'
-    done = subprocess.run(
-        ["bash", "--posix", "-c", script, "sh", path], env={}, capture_output=True, text=True, check=True
-    )
+    command = ["bash", "--posix", "-c", '. "$1"; exec env', "sh", path]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
     assert {"GOMAXPROCS=2", "GOMEMLIMIT=241591910"} <= set(done.stdout.split("\n"))
 
 
@@ -175,9 +173,7 @@ _VALUES = st.integers(1, 2**63 - 1).map(str)
     st.fixed_dictionaries({}, optional={"GOMAXPROCS": _VALUES, "GOMEMLIMIT": _VALUES}),
     st.dictionaries(_NAMES, _LITERAL, max_size=4),
 )
-def test_any_file_round_trips_through_the_kubelet_and_our_own_reader(
-    env: dict[str, str], others: dict[str, str]
-) -> None:
+def test_any_file_round_trips_through_the_kubelet_and_our_reader(env: dict[str, str], others: dict[str, str]) -> None:
     old = "".join(f"{name}='{value}'\n" for name, value in others.items())
     text = envfile.merge(envfile.render(env, COMMENT, "dotenv"), old)
     data = text.encode()
