@@ -6,7 +6,7 @@ import os
 import subprocess
 import zipfile
 
-from golang_matrix.toolchains import cache
+from golang.toolchain import cache
 
 _MAIN = """\
 package main
