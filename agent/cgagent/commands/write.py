@@ -18,7 +18,7 @@ EPILOG = f"""\
 {TWINS_HELP}
 
 examples:
-  cgagent write --env-file /run/cgagent/go.env      then: sh -c '. /run/cgagent/go.env; exec "$@"'
+  cgagent write --env-file /run/cgagent/go.env      then: sh -c 'set -a; . /run/cgagent/go.env; exec "$@"' sh ./orders
   cgagent write --env-file - --format shell         print it
   cgagent write --env-file go.env --format docker   for docker run --env-file go.env
   cgagent write --env-file go.env --cpu-limit 1500m --memory-limit 512Mi
