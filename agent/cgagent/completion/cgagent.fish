@@ -50,8 +50,8 @@ function _shtab_cgagent_using
   test "$_shtab_cgagent_cmdpath" = "$argv"
 end
 
-set -g _shtab_cgagent_commands explain write exec completion help
-set -g _shtab_cgagent_opts_with_value --binary --cpu-limit --cpu-rounding --env-file --format --limits-dir --limits-from --max-procs --memory-limit --memory-min --memory-ratio --memory-reserve --min-procs --mode --on-error --output --pid --root -o
+set -g _shtab_cgagent_commands explain write exec run completion help
+set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --hostname --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --preserve-fds --root --rootfs --security-opt --share --stats-file --stop-timeout --time-offset --tmpfs --ulimit --user --volume --workdir -c -e -m -o -u -v -w
 
 complete -c cgagent -e
 complete -c cgagent -f
@@ -119,9 +119,61 @@ complete -c cgagent -n '_shtab_cgagent_using exec' -l limits-dir -xka "(__fish_c
 complete -c cgagent -n '_shtab_cgagent_using exec' -l limits-from -xka "auto cgroup given" -d 'auto (default): given limits win, else the cgroup'"'"'s; cgroup or given: these alone'
 complete -c cgagent -n '_shtab_cgagent_using exec' -l trust-given -d 'believe a given limit as large as the machine, which the downward API also reports for no limit at all'
 complete -c cgagent -n '_shtab_cgagent_using exec; and test $_shtab_cgagent_npos -ge 0' -ka "(__fish_complete_command)" -d 'what to become, with its arguments'
+complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a run -d 'run a command in new namespaces under a container'"'"'s limits'
+complete -c cgagent -n '_shtab_cgagent_using run' -s h -l help -d 'show this help message and exit'
+complete -c cgagent -n '_shtab_cgagent_using run' -l init -d 'the default'
+complete -c cgagent -n '_shtab_cgagent_using run' -l interactive -s i -d 'always so: stdin is the caller'"'"'s'
+complete -c cgagent -n '_shtab_cgagent_using run' -l rm -d 'always so: nothing is left behind'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpus -x -d 'CPU time: 1.5 is one and a half CPUs'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpu-quota -x -d 'CPU time in each period, microseconds'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpu-period -x -d 'length of the period, microseconds (100000)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpu-shares -s c -x -d 'CPU weight in v1'"'"'s unit, 2 to 262144 (1024)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpu-weight -x -d 'CPU weight in v2'"'"'s unit, 1 to 10000 (100)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpuset-cpus -l cpuset -x -d 'the CPUs that may be used, as in 0-3'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cpuset-mems -x -d 'the memory nodes that may be used'
+complete -c cgagent -n '_shtab_cgagent_using run' -l memory -s m -x -d 'memory; beyond it the OOM killer'
+complete -c cgagent -n '_shtab_cgagent_using run' -l memory-swap -x -d 'memory and swap together, -1 for no limit (default: no swap)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l memory-high -x -d 'memory beyond which the kernel reclaims and throttles (v2)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l memory-reservation -x -d 'memory that reclaim leaves alone while it can'
+complete -c cgagent -n '_shtab_cgagent_using run' -l pids-limit -l pids -x -d 'processes and threads'
+complete -c cgagent -n '_shtab_cgagent_using run' -l device-read-bps -l io-read-bps -x -d 'bytes read from a block device a second'
+complete -c cgagent -n '_shtab_cgagent_using run' -l device-write-bps -l io-write-bps -x -d 'bytes written to it a second'
+complete -c cgagent -n '_shtab_cgagent_using run' -l device-read-iops -l io-read-iops -x -d 'read operations a second'
+complete -c cgagent -n '_shtab_cgagent_using run' -l device-write-iops -l io-write-iops -x -d 'write operations a second'
+complete -c cgagent -n '_shtab_cgagent_using run' -l ulimit -x -d 'a limit of setrlimit(2), as in nofile=1024:2048'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cgroup-parent -xka "(__fish_complete_path (commandline -ct))" -d 'the cgroup to be in, instead of the caller'"'"'s'
+complete -c cgagent -n '_shtab_cgagent_using run' -l best-effort -d 'go on without the limits that this machine cannot set, and say which'
+complete -c cgagent -n '_shtab_cgagent_using run' -l share -x -d 'keep the caller'"'"'s pid, net, mnt, uts, ipc, user or cgroup namespace'
+complete -c cgagent -n '_shtab_cgagent_using run' -l hostname -x -d 'host name inside'
+complete -c cgagent -n '_shtab_cgagent_using run' -l time-offset -x -d 'a time namespace whose monotonic and boot clocks differ by this'
+complete -c cgagent -n '_shtab_cgagent_using run' -l net -l network -xka "none host veth" -d 'none (default: loopback alone), host, or a veth pair'
+complete -c cgagent -n '_shtab_cgagent_using run' -l net-rate -x -d 'network rate in both directions, as in 10mbit'
+complete -c cgagent -n '_shtab_cgagent_using run' -l net-nat -d 'let the container reach what the host reaches'
+complete -c cgagent -n '_shtab_cgagent_using run' -l dns -x -d 'a name server for the container'
+complete -c cgagent -n '_shtab_cgagent_using run' -l rootfs -xka "(__fish_complete_directories)" -d 'the root directory inside (default: the host'"'"'s)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l read-only -d 'a root that can'"'"'t be written; of the host'"'"'s tree all but the working directory'
+complete -c cgagent -n '_shtab_cgagent_using run' -l volume -s v -x -d 'show a directory or file of the host inside'
+complete -c cgagent -n '_shtab_cgagent_using run' -l tmpfs -x -d 'an empty file system in memory, as in /tmp:size=64m'
+complete -c cgagent -n '_shtab_cgagent_using run' -l workdir -s w -xka "(__fish_complete_directories)" -d 'the directory to start in'
+complete -c cgagent -n '_shtab_cgagent_using run' -l user -s u -x -d 'user and group inside, numbers or names'
+complete -c cgagent -n '_shtab_cgagent_using run' -l env -s e -x -d 'set a variable'
+complete -c cgagent -n '_shtab_cgagent_using run' -l env-file -xka "(__fish_complete_path (commandline -ct))" -d 'set the variables of a file'
+complete -c cgagent -n '_shtab_cgagent_using run' -l go-env -d 'set the GOMAXPROCS and GOMEMLIMIT that cgagent decides from inside'
+complete -c cgagent -n '_shtab_cgagent_using run' -l tty -s t -d 'give it a terminal of its own'
+complete -c cgagent -n '_shtab_cgagent_using run' -l no-init -d 'let COMMAND be PID 1 (default: a small init reaps and forwards signals)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l stop-timeout -x -d 'how long after a SIGTERM a second one becomes SIGKILL (10)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l preserve-fds -x -d 'pass N file descriptors from 3 on (default: 0 to 2 alone)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cap-add -x -d 'keep a capability beside docker'"'"'s 14, or ALL'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cap-drop -x -d 'drop a capability, or ALL'
+complete -c cgagent -n '_shtab_cgagent_using run' -l security-opt -x -d 'no-new-privileges=false, seccomp=unconfined or systempaths=unconfined'
+complete -c cgagent -n '_shtab_cgagent_using run' -l privileged -d 'all capabilities of the user namespace, no seccomp filter, nothing masked, cgroups writable'
+complete -c cgagent -n '_shtab_cgagent_using run' -l stats -d 'print what it used, and what held it back, at its end'
+complete -c cgagent -n '_shtab_cgagent_using run' -l stats-file -xka "(__fish_complete_path (commandline -ct))" -d 'write the same as JSON'
+complete -c cgagent -n '_shtab_cgagent_using run' -l gc -d 'remove what killed launchers left behind, and end'
+complete -c cgagent -n '_shtab_cgagent_using run; and test $_shtab_cgagent_npos -ge 0' -ka "(__fish_complete_command)" -d 'what to run, with its arguments'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a completion -d 'print the completion script of a shell'
 complete -c cgagent -n '_shtab_cgagent_using completion' -s h -l help -d 'show this help message and exit'
 complete -c cgagent -n '_shtab_cgagent_using completion; and test $_shtab_cgagent_npos -eq 0' -ka "bash zsh fish" -d 'the shell'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a help -d 'the options of a command'
 complete -c cgagent -n '_shtab_cgagent_using help' -s h -l help -d 'show this help message and exit'
-complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec completion" -d command
+complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec run completion" -d command

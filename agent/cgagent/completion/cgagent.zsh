@@ -14,6 +14,7 @@ _shtab_cgagent_commands() {
     exec:'set the variables, then become a command'
     explain:'what was seen, what was decided, why, and what is wrong'
     help:'the options of a command'
+    run:'run a command in new namespaces under a container'"'"'s limits'
     write:'detect, decide, and write the env file'
   )
   _describe 'cgagent commands' _commands
@@ -85,11 +86,68 @@ _shtab_cgagent_explain_defaults_added=0
 
 _shtab_cgagent_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":command:(explain write exec completion)"
+  ":command:(explain write exec run completion)"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_help_defaults_added=0
+
+_shtab_cgagent_run_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--init[the default]"
+  {--interactive,-i}"[always so\: stdin is the caller\'s]"
+  "--rm[always so\: nothing is left behind]"
+  "--cpus[CPU time\: 1.5 is one and a half CPUs]:N:"
+  "--cpu-quota[CPU time in each period, microseconds]:US:"
+  "--cpu-period[length of the period, microseconds (100000)]:US:"
+  {--cpu-shares,-c}"[CPU weight in v1\'s unit, 2 to 262144 (1024)]:N:"
+  "--cpu-weight[CPU weight in v2\'s unit, 1 to 10000 (100)]:N:"
+  {--cpuset-cpus,--cpuset}"[the CPUs that may be used, as in 0-3]:LIST:"
+  "--cpuset-mems[the memory nodes that may be used]:LIST:"
+  {--memory,-m}"[memory\; beyond it the OOM killer]:SIZE:"
+  "--memory-swap[memory and swap together, -1 for no limit (default\: no swap)]:SIZE:"
+  "--memory-high[memory beyond which the kernel reclaims and throttles (v2)]:SIZE:"
+  "--memory-reservation[memory that reclaim leaves alone while it can]:SIZE:"
+  {--pids-limit,--pids}"[processes and threads]:N:"
+  "*"{--device-read-bps,--io-read-bps}"[bytes read from a block device a second]:DEV=SIZE:"
+  "*"{--device-write-bps,--io-write-bps}"[bytes written to it a second]:DEV=SIZE:"
+  "*"{--device-read-iops,--io-read-iops}"[read operations a second]:DEV=N:"
+  "*"{--device-write-iops,--io-write-iops}"[write operations a second]:DEV=N:"
+  "*--ulimit[a limit of setrlimit(2), as in nofile\=1024\:2048]:NAME=SOFT[:HARD]:"
+  "--cgroup-parent[the cgroup to be in, instead of the caller\'s]:PATH:_files"
+  "--best-effort[go on without the limits that this machine cannot set, and say which]"
+  "*--share[keep the caller\'s pid, net, mnt, uts, ipc, user or cgroup namespace]:NAME:"
+  "--hostname[host name inside]:NAME:"
+  "--time-offset[a time namespace whose monotonic and boot clocks differ by this]:SECONDS:"
+  {--net,--network}"[none (default\: loopback alone), host, or a veth pair]:none|host|veth:(none host veth)"
+  "--net-rate[network rate in both directions, as in 10mbit]:RATE:"
+  "--net-nat[let the container reach what the host reaches]"
+  "*--dns[a name server for the container]:ADDRESS:"
+  "--rootfs[the root directory inside (default\: the host\'s)]:DIR:_files -/"
+  "--read-only[a root that can\'t be written\; of the host\'s tree all but the working directory]"
+  "*"{--volume,-v}"[show a directory or file of the host inside]:SRC:DST[:ro]:"
+  "*--tmpfs[an empty file system in memory, as in \/tmp\:size\=64m]:DST[:OPTIONS]:"
+  {--workdir,-w}"[the directory to start in]:DIR:_files -/"
+  {--user,-u}"[user and group inside, numbers or names]:UID[:GID]:"
+  "*"{--env,-e}"[set a variable]:NAME=VALUE:"
+  "*--env-file[set the variables of a file]:FILE:_files"
+  "--go-env[set the GOMAXPROCS and GOMEMLIMIT that cgagent decides from inside]"
+  {--tty,-t}"[give it a terminal of its own]"
+  "--no-init[let COMMAND be PID 1 (default\: a small init reaps and forwards signals)]"
+  "--stop-timeout[how long after a SIGTERM a second one becomes SIGKILL (10)]:SECONDS:"
+  "--preserve-fds[pass N file descriptors from 3 on (default\: 0 to 2 alone)]:N:"
+  "*--cap-add[keep a capability beside docker\'s 14, or ALL]:CAP:"
+  "*--cap-drop[drop a capability, or ALL]:CAP:"
+  "*--security-opt[no-new-privileges\=false, seccomp\=unconfined or systempaths\=unconfined]:OPTION:"
+  "--privileged[all capabilities of the user namespace, no seccomp filter, nothing masked, cgroups writable]"
+  "--stats[print what it used, and what held it back, at its end]"
+  "--stats-file[write the same as JSON]:FILE:_files"
+  "--gc[remove what killed launchers left behind, and end]"
+  "(-)*::what to run, with its arguments:_command_names -e"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_run_defaults_added=0
 
 _shtab_cgagent_write_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -142,6 +200,7 @@ _shtab_cgagent() {
         exec) _arguments -C -s $_shtab_cgagent_exec_options ;;
         explain) _arguments -C -s $_shtab_cgagent_explain_options ;;
         help) _arguments -C -s $_shtab_cgagent_help_options ;;
+        run) _arguments -C -s $_shtab_cgagent_run_options ;;
         write) _arguments -C -s $_shtab_cgagent_write_options ;;
       esac
   esac
