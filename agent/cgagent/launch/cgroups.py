@@ -185,10 +185,18 @@ def write(path: str, text: str) -> None:
 def read(path: str) -> str:
     """The text of a file of cgroupfs; empty where it can't be read."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(1 << 20)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    data = b""
+    try:
+        while piece := os.read(fd, 65536):
+            data += piece
+    except OSError:
+        pass  # removed meanwhile, or a file that this kernel does not serve
+    finally:
+        os.close(fd)
+    return data.decode("utf-8", "replace")
 
 
 def remove(directories: list[str]) -> list[str]:

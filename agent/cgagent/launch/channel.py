@@ -88,11 +88,15 @@ class Orders(Record):
 
 
 class Channel:
-    """Both pipes. Every end is closed on exec."""
+    """Both pipes, and a socket for the command's terminal where it has one. Every end is closed on exec."""
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: bool) -> None:
         self._orders, self._orders_in = os.pipe()
         self._report, self._report_in = os.pipe()
+        if terminal:
+            import _socket
+
+            self.terminal, self.terminal_in = _socket.socketpair()
 
     # The launcher's side.
 

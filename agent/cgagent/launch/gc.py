@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from cgagent.errors import CgagentError
 from cgagent.launch import cgroups, names
 
 _UNSEEN_AGE = 60.0  # seconds after which an empty cgroup of a PID namespace that we can't see is a leftover
@@ -28,19 +29,27 @@ def sweep(parents: list[str]) -> list[str]:
 
 def collect() -> int:
     """`cgagent run --gc`: remove all leftovers and say which."""
-    from cgagent.launch.network import sweep as sweep_links
-
     removed = []
     for mount in {one.mount for one in cgroups.own_hierarchies() if one.mount}:
         for place, directories, _ in os.walk(mount):
             ours = [name for name in directories if names.owner(name)]
             if ours:
                 removed += sweep([place])
-    removed += sweep_links()
+    removed += _links()
     for directory in removed:
         sys.stdout.write(f"removed {directory}\n")
     sys.stdout.write(f"{len(removed)} leftovers removed\n")
     return 0
+
+
+def _links() -> list[str]:
+    """Veth pairs and bridges, as far as we may see and remove them."""
+    from cgagent.launch.network import sweep as sweep_links
+
+    try:
+        return sweep_links(names.is_alive)
+    except (CgagentError, OSError):
+        return []
 
 
 def _is_leftover(name: str, directory: str) -> bool:

@@ -139,27 +139,28 @@ def _subordinate(file: str) -> tuple[int, int] | None:
 def _write(pid: int, file: str, text: str) -> None:
     path = f"/proc/{pid}/{file}"
     try:
-        with open(path, "w", encoding="ascii") as stream:
-            stream.write(text)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
     except OSError as error:
         reason = (error.strerror or "").lower()
         message = f"cannot write {file} of the user namespace: {reason}"
         raise CgagentError(message, "leave it out with --share user", EXIT_RUN_FAILED) from None
 
 
-def confine(security: Security, user: User) -> None:
-    """Become `user` with the capabilities that remain; nothing here can be undone.
+def confine(security: Security, user: User, program: bytes) -> None:
+    """Become `user` with the capabilities that remain, judged by the seccomp filter `program` if there is one.
 
     Raises:
         OSError: a step is refused.
     """
     if security.no_new_privileges:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
-    if security.seccomp:
-        from cgagent.launch.seccomp import default_filter, opened_by
-
+    if program:
         # Before the capabilities go: without no_new_privs, CAP_SYS_ADMIN is needed for it.
-        seccomp_filter(default_filter(opened_by(security.capabilities)))
+        seccomp_filter(program)
     keep = mask(security.capabilities)
     for number in range(len(NAMES)):
         if not keep >> number & 1:

@@ -53,8 +53,9 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str)
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         channel.wait_for_maps()
+        program = _import_ahead(spec)
         _set_stage(spec, caller, name)
-        code = _start(spec, user, channel, channel.receive(), caller)
+        code = _start(Command(spec, user, channel, caller, program), channel.receive())
     except CgagentError as error:
         channel.report(error)
     except OSError as error:
@@ -64,6 +65,19 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str)
     except BaseException as error:  # noqa: BLE001 whatever it is, the launcher must hear of it
         channel.report(CgagentError(f"cannot set up the container: {printable(repr(error))}", "", EXIT_RUN_FAILED))
     os._exit(code)
+
+
+def _import_ahead(spec: Spec) -> bytes:
+    """Load what the command's last steps need, while the modules can be found; return the seccomp filter."""
+    if spec.tty:
+        import cgagent.launch.tty  # noqa: F401
+    if spec.ulimits:
+        import resource  # noqa: F401
+    if not spec.security.seccomp:
+        return b""
+    from cgagent.launch.seccomp import default_filter, opened_by
+
+    return default_filter(opened_by(spec.security.capabilities))
 
 
 def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
@@ -93,27 +107,25 @@ def _loopback_up() -> None:
 def _shift_clocks(offset: float) -> None:
     unshare(CLONE_NEWTIME)
     seconds, nanoseconds = divmod(int(offset * 1e9), 10**9)
-    with open("/proc/self/timens_offsets", "w", encoding="ascii") as file:
-        file.write(f"monotonic {seconds} {nanoseconds}\nboottime {seconds} {nanoseconds}\n")
+    _write(
+        "/proc/self/timens_offsets", f"monotonic {seconds} {nanoseconds}\nboottime {seconds} {nanoseconds}\n".encode()
+    )
 
 
-def _start(spec: Spec, user: User, channel: Channel, orders: Orders, caller: Caller) -> int:
+def _start(command: Command, orders: Orders) -> int:
     """Start the command, as a child or in our place; return its exit code."""
+    spec = command.spec
     if not spec.init:
         _enter_cgroups(orders, joined=False)
-        _become_command(spec, user, channel, orders, caller)
+        command.start(orders)
     if "pid" not in spec.namespaces:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     child, joined = _fork(orders)
     if child == 0:
-        try:
-            if "pid" not in spec.namespaces:
-                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            _enter_cgroups(orders, joined)
-        except OSError as error:
-            reason = (error.strerror or "").lower()
-            raise CgagentError(f"cannot enter {error.filename}: {reason}", "", EXIT_RUN_FAILED) from None
-        _become_command(spec, user, channel, orders, caller)
+        if "pid" not in spec.namespaces:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _enter_cgroups(orders, joined)
+        command.start(orders)
     _retire()
     return _supervise(child)
 
@@ -158,14 +170,52 @@ def _write(path: str, text: bytes) -> None:
         os.close(fd)
 
 
-def _become_command(spec: Spec, user: User, channel: Channel, orders: Orders, caller: Caller) -> NoReturn:
-    """Take the last steps inside the container and exec; does not return."""
-    environ = dict(spec.environ)
-    if spec.go_env:
-        environ.update(_decided(environ))
-    if "cgroup" in spec.namespaces:
-        unshare(CLONE_NEWCGROUP)
-    if "mnt" in spec.namespaces:
+class Command:
+    """The command to become, and what it needs for that."""
+
+    def __init__(self, spec: Spec, user: User, channel: Channel, caller: Caller, program: bytes) -> None:
+        self.spec = spec
+        self._user = user
+        self._channel = channel
+        self._caller = caller
+        self._program = program
+        self._environ = dict(spec.environ)
+
+    def start(self, orders: Orders) -> NoReturn:
+        """Take the last steps inside the container and exec; does not return."""
+        spec, caller = self.spec, self._caller
+        self._settle(orders)
+        if spec.tty:
+            from cgagent.launch.tty import take_terminal
+
+            take_terminal(self._channel, self._user)
+            self._environ.setdefault("TERM", "xterm")
+        for ulimit in spec.ulimits:
+            import resource
+
+            resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
+        _go_to(spec.workdir or ("/" if spec.rootfs else caller.directory), create=spec.workdir is not None)
+        os.umask(caller.umask)
+        if not spec.tty and caller.alone:
+            os.setpgid(0, 0)
+        confine(spec.security, self._user, self._program)
+        if not spec.init:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
+        _restore_signals(caller.mask)
+        self._channel.close_others(3 + spec.preserve_fds)
+        _exec(spec.command, self._environ)
+
+    def _settle(self, orders: Orders) -> None:
+        """What depends on the cgroups, up to the new root."""
+        spec = self.spec
+        if spec.go_env:
+            self._environ.update(_decided(self._environ))
+        if self._user.home is not None and "HOME" in self._environ:
+            self._environ["HOME"] = self._user.home
+        if "cgroup" in spec.namespaces:
+            unshare(CLONE_NEWCGROUP)
+        if "mnt" not in spec.namespaces:
+            return
         if "cgroup" not in spec.namespaces:
             _show_callers_cgroups()
         elif orders.cgroups:
@@ -173,26 +223,6 @@ def _become_command(spec: Spec, user: User, channel: Channel, orders: Orders, ca
         if orders.resolver:
             _name_servers(orders.resolver)
         rootfs.pivot(spec)
-    if user.home is not None and "HOME" in environ:
-        environ["HOME"] = user.home
-    if spec.tty:
-        from cgagent.launch.tty import take_terminal
-
-        take_terminal(channel, environ)
-    for ulimit in spec.ulimits:
-        import resource
-
-        resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
-    _go_to(spec.workdir or ("/" if spec.rootfs else caller.directory), create=spec.workdir is not None)
-    os.umask(caller.umask)
-    if not spec.tty and caller.alone:
-        os.setpgid(0, 0)
-    confine(spec.security, user)
-    if not spec.init:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
-    _restore_signals(caller.mask)
-    channel.close_others(3 + spec.preserve_fds)
-    _exec(spec.command, environ)
 
 
 def _decided(environ: dict[str, str]) -> dict[str, str]:

@@ -24,12 +24,15 @@ _OPEN_MAX = 1 << 20
 class Keeper:
     """The launcher's hold on its keeper."""
 
-    def __init__(self, init: int, made: cgroups.Cgroups, undo: list[Callable[[], None]]) -> None:
-        """Fork the keeper of the container whose PID 1 is `init` (a pidfd); `undo` is called where we die."""
+    def __init__(self, init: int, made: cgroups.Cgroups, undo: list[Callable[[], None]], kept: tuple[int, ...]) -> None:
+        """Fork the keeper of the container whose PID 1 is `init` (a pidfd).
+
+        `undo` is what it does where we die; `kept` are the files that it needs for that.
+        """
         reader, self._writer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _keep(reader, init, made, undo)
+            _keep(reader, init, made, undo, kept)
         os.close(reader)
 
     def dismiss(self) -> None:
@@ -45,10 +48,12 @@ class Keeper:
             pass
 
 
-def _keep(reader: int, init: int, made: cgroups.Cgroups, undo: list[Callable[[], None]]) -> NoReturn:
+def _keep(
+    reader: int, init: int, made: cgroups.Cgroups, undo: list[Callable[[], None]], kept: tuple[int, ...]
+) -> NoReturn:
     try:
         os.setsid()
-        _let_go((reader, init))
+        _let_go((reader, init, *kept))
         gc.sweep([os.path.dirname(one.directory) for one in made.made])
         if os.read(reader, 1):
             os._exit(0)
@@ -56,9 +61,9 @@ def _keep(reader: int, init: int, made: cgroups.Cgroups, undo: list[Callable[[],
             signal.pidfd_send_signal(init, signal.SIGKILL)
         except OSError:
             pass
+        made.remove()
         for step in undo:
             step()
-        made.remove()
     except OSError:
         pass  # nobody listens any more; the next start or --gc tries again
     finally:

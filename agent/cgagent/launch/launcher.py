@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from cgagent.launch.cgroups import Cgroups
     from cgagent.launch.identity import User
     from cgagent.launch.keeper import Keeper
+    from cgagent.launch.network import Plan
+    from cgagent.launch.report import StatsFile
     from cgagent.launch.spec import Spec
+    from cgagent.launch.tty import Terminal
 else:
     import _signal as signal
 
@@ -93,6 +96,8 @@ class Container:
         self.began = time.monotonic()
         self._undo: list[Callable[[], None]] = []
         self._keeper: Keeper | None = None
+        self._terminal: Terminal | None = None
+        self._stats: StatsFile | None = None
         self._terminated: float | None = None
         self._forwarded = frozenset(signal.valid_signals()) - _OWN_SIGNALS
 
@@ -100,7 +105,12 @@ class Container:
         """Bring it up to the exec of its command."""
         spec = self.spec
         user = _user(spec)
-        channel = Channel()
+        plan = _plan(spec)
+        if spec.stats_file is not None:
+            from cgagent.launch.report import StatsFile
+
+            self._stats = StatsFile(spec.stats_file)
+        channel = Channel(spec.tty)
         # From here on signals wait for `wait`, or end what is not yet started.
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
         caller = _caller(mask)
@@ -114,7 +124,7 @@ class Container:
             contain(spec, user, channel, caller, self.name)
         channel.keep_outer_end()
         try:
-            self._prepare(channel, user)
+            self._prepare(channel, user, plan)
         except CgagentError:
             self._kill()
             raise
@@ -122,7 +132,7 @@ class Container:
         if error is not None:
             raise error
 
-    def _prepare(self, channel: Channel, user: User) -> None:
+    def _prepare(self, channel: Channel, user: User, plan: Plan | None) -> None:
         """What is done outside, while the container sets its stage."""
         spec = self.spec
         if "user" in spec.namespaces:
@@ -136,17 +146,38 @@ class Container:
 
         self.cgroups = Cgroups(self.name)
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
-        resolver = self._connect()
+        resolver = "" if plan is None else self._connect(plan)
         channel.send(_orders(self.cgroups, resolver))
+        if spec.tty:
+            self._take_terminal(channel)
         from cgagent.launch.keeper import Keeper
 
-        self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo)
+        kept = (self._terminal.saved[0],) if self._terminal and self._terminal.saved else ()
+        self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
         for line in self.cgroups.missing:
             _say(line)
 
-    def _connect(self) -> str:
+    def _connect(self, plan: Plan) -> str:
         """Set up the network between host and container; return the text of its resolv.conf."""
-        return ""
+        from cgagent.launch.network import attach, resolv_conf
+
+        attach(self.pid, self.name, plan)
+        self._undo.append(self._disconnect)
+        return resolv_conf(plan)
+
+    def _disconnect(self) -> None:
+        from cgagent.launch.network import sweep
+
+        sweep(lambda name: False if name == self.name else names.is_alive(name))
+
+    def _take_terminal(self, channel: Channel) -> None:
+        from cgagent.launch.tty import Terminal
+
+        try:
+            self._terminal = Terminal(channel)
+        except EOFError:
+            return  # the container has failed, and its report says why
+        self._undo.append(self._terminal.restore)
 
     def wait(self) -> int:
         """Pass signals on until PID 1 has ended; return the command's exit code."""
@@ -158,11 +189,31 @@ class Container:
                 if done:
                     self.pid = 0
                     code = os.waitstatus_to_exitcode(status)
-                    return code if code >= 0 else 128 - code
+                    return self._tell(code if code >= 0 else 128 - code)
+            elif info.si_signo == signal.SIGWINCH and self._terminal is not None:
+                self._terminal.resize()
             elif info.si_code < _SI_KERNEL:
                 self._forward(info.si_signo)
             elif info.si_signo == signal.SIGTSTP:
                 os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
+
+    def _tell(self, code: int) -> int:
+        """Say why the command ended, as far as limits had a part in it; return its exit code."""
+        from cgagent.launch.report import Report
+
+        if self._terminal is not None:
+            self._terminal.finish()
+            self._terminal = None
+        report = Report(self.cgroups, self.spec.resources, code, time.monotonic() - self.began)
+        if code or self.spec.stats or self._stats:
+            report.complete()
+        for line in report.reasons():
+            _say(line)
+        if self.spec.stats:
+            os.write(2, report.screen().encode())
+        if self._stats is not None:
+            self._stats.write(report)
+        return code
 
     def _forward(self, number: int) -> None:
         if number == signal.SIGTERM:
@@ -182,6 +233,8 @@ class Container:
     def end(self) -> None:
         """Leave nothing behind."""
         self._kill()
+        if self._terminal is not None:
+            self._terminal.finish()
         if self.cgroups is not None:
             for directory in self.cgroups.remove():
                 _say(f"{directory} could not be removed: a process in it does not end")
@@ -203,6 +256,18 @@ def _clone(flags: int) -> int:
         }
         hint = hints.get(error.errno or 0, "see user_namespaces(7)")
         raise CgagentError(f"cannot make namespaces: {reason}", hint, EXIT_RUN_FAILED) from None
+
+
+def _plan(spec: Spec) -> Plan | None:
+    """The network to set up outside, checked before anything is made."""
+    if spec.net != "veth":
+        return None
+    from cgagent.launch.network import Plan, parse_rate, requirements
+
+    rate = None if spec.net_rate is None else parse_rate(spec.net_rate, "--net-rate")
+    if os.geteuid() != 0:
+        raise CgagentError("--net veth is not for an ordinary user", requirements(), EXIT_RUN_FAILED)
+    return Plan(rate=rate, nat=spec.net_nat, dns=tuple(spec.dns))
 
 
 def _user(spec: Spec) -> User:

@@ -121,6 +121,7 @@ _mount = _function("mount")
 _umount2 = _function("umount2")
 _prctl = _function("prctl")
 _unshare = _function("unshare")
+_setns = _function("setns")
 _sethostname = _function("sethostname")
 _statfs = _function("statfs")
 _clone_call = _WithInterpreter(dlsym(_LIBC, "syscall"))
@@ -183,6 +184,11 @@ def statfs_type(path: str) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2): enter the namespace open as `fd`."""
+    _check(_setns(fd, kind), "setns")
 
 
 def sethostname(name: str) -> None:

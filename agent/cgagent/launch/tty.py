@@ -1,0 +1,162 @@
+"""A terminal for the command: made in the container, its other end relayed to the caller's terminal or pipes."""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+import termios
+import time
+
+from cgagent.launch.syscalls import bind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any, NoReturn
+
+    from cgagent.launch.channel import Channel
+    from cgagent.launch.identity import User
+else:
+    import _signal as signal
+
+# asm-generic/ioctls.h
+TIOCGPTN = 0x80045430
+TIOCSPTLCK = 0x40045431
+
+_END_OF_INPUT = b"\x04"
+_CHUNK = 65536
+_PATIENCE = 1.0  # seconds for the last output to be taken
+_IFLAG, _OFLAG, _CFLAG, _LFLAG = range(4)
+
+
+def take_terminal(channel: Channel, user: User) -> None:
+    """Make a terminal, hand its master to the launcher, and make it ours: session, stdin, stdout, stderr."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
+    number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, bytes(4)), "little")
+    path = f"/dev/pts/{number}"
+    slave = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    os.fchown(slave, user.uid, -1)
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))]
+    channel.terminal_in.sendmsg([b"t"], rights)
+    channel.terminal_in.recv(1)  # the launcher has set the window's size
+    if not os.path.exists("/dev/console"):
+        os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        bind(path, "/dev/console")
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(slave, fd)
+    os.close(master)
+    if slave > 2:
+        os.close(slave)
+
+
+class Terminal:
+    """The launcher's end of the command's terminal.
+
+    Attributes:
+        saved: a file descriptor of the caller's terminal and its settings; None where stdin is none.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        """Receive the master, make the caller's terminal raw, and start the relay between the two."""
+        _, ancillary, _, _ = channel.terminal.recvmsg(1, _socket.CMSG_SPACE(4))
+        if not ancillary:
+            raise EOFError
+        self._master = int.from_bytes(ancillary[0][2][:4], "little")
+        self.saved: tuple[int, list[Any]] | None = None
+        if os.isatty(0):
+            self.saved = (fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3), termios.tcgetattr(0))
+        self.resize()
+        channel.terminal.send(b"g")
+        if self.saved is not None:
+            _make_raw(0)
+        self._relay = os.fork()
+        if self._relay == 0:
+            _relay(self._master)
+
+    def resize(self) -> None:
+        """Give the command's terminal the size of the caller's; it hears of it by SIGWINCH."""
+        if self.saved is not None:
+            size = fcntl.ioctl(self.saved[0], termios.TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def restore(self) -> None:
+        """Put the caller's terminal back as it was."""
+        if self.saved is not None:
+            termios.tcsetattr(self.saved[0], termios.TCSADRAIN, self.saved[1])
+
+    def finish(self) -> None:
+        """Wait until the last output is taken, then restore."""
+        os.close(self._master)
+        deadline = time.monotonic() + _PATIENCE
+        try:
+            while os.waitpid(self._relay, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(self._relay, signal.SIGKILL)
+                time.sleep(0.001)
+        except ChildProcessError:
+            pass
+        self.restore()
+
+
+def _make_raw(fd: int) -> None:
+    attributes = termios.tcgetattr(fd)
+    attributes[_IFLAG] &= ~(
+        termios.BRKINT
+        | termios.ICRNL
+        | termios.IGNBRK
+        | termios.IGNCR
+        | termios.INLCR
+        | termios.ISTRIP
+        | termios.IXON
+        | termios.PARMRK
+    )
+    attributes[_OFLAG] &= ~termios.OPOST
+    attributes[_CFLAG] = attributes[_CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    attributes[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    termios.tcsetattr(fd, termios.TCSADRAIN, attributes)
+
+
+def _relay(master: int) -> NoReturn:
+    """Copy stdin to the terminal and the terminal to stdout until the last program has closed it."""
+    os.set_blocking(master, False)
+    to_master, to_stdout = b"", b""
+    reading = True
+    try:
+        while True:
+            poll = select.poll()
+            events = (select.POLLIN if len(to_stdout) < _CHUNK else 0) | (select.POLLOUT if to_master else 0)
+            poll.register(master, events)
+            if reading and len(to_master) < _CHUNK:
+                poll.register(0, select.POLLIN)
+            if to_stdout:
+                poll.register(1, select.POLLOUT)
+            ready = dict(poll.poll())
+            if ready.get(0):
+                data = os.read(0, _CHUNK)
+                reading = bool(data)
+                to_master += data or _END_OF_INPUT
+            if ready.get(1):
+                to_stdout = to_stdout[os.write(1, to_stdout[:4096]) :]
+            if ready.get(master, 0) & select.POLLOUT:
+                to_master = to_master[os.write(master, to_master) :]
+            if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
+                to_stdout += _read_or_end(master, to_stdout)
+    finally:
+        os._exit(0)
+
+
+def _read_or_end(master: int, rest: bytes) -> bytes:
+    try:
+        return os.read(master, _CHUNK)
+    except BlockingIOError:
+        return b""
+    except OSError:
+        # EIO: nobody has the terminal open any more.
+        while rest:
+            rest = rest[os.write(1, rest) :]
+        os._exit(0)
