@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+# What `signal` wraps in enums, whose making would take a fifth of the whole start.
+import _signal  # type: ignore[import-not-found]
 import errno
 import os
-import signal
 import sys
 
 from cgagent import envfile
@@ -100,8 +101,8 @@ def _inherited() -> dict[str, str]:
 
 def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
     # Python ignores these two from its start; the command must have them as every program expects.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
