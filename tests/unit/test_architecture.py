@@ -15,6 +15,7 @@ LEVELS = (
     ("units", "host", "parser", "yamltext"),
     ("cgroup", "helptext"),
     ("golang", "given", "policy"),
+    ("report.picture",),  # what all outputs show
     ("envfile", "report", "metrics", "kube", "launch"),
     ("watch", "completion"),
     ("commands",),
