@@ -1,0 +1,271 @@
+"""Changes of files, seen by inotify through watchdog: the one home of watchdog, imported when following starts.
+
+The agent's own reads must raise no events, so each watch asks the kernel for what it needs and nothing else:
+`IN_MODIFY` on the files that hold limits, entries that come in a directory whose files are swapped (Kubernetes
+renames `..data`), removed entries in the directory above a cgroup (kernfs tells of a removed cgroup only there).
+watchdog's `Observer` has a thread for each watch; `InotifyFD`, which it stands on, has one for all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cgagent.cgroup import v1, v2
+from cgagent.host import Host
+from cgagent.record import Record
+from cgagent.watch.wake import EVENTS, LIMITS, OBSERVER, Wake
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Protocol
+
+    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
+
+    from cgagent.cgroup.process import Standing
+    from cgagent.watch.log import Log
+
+    class Reader(Protocol):
+        """What of `_reader`'s thread is used here."""
+
+        def start(self) -> None: ...
+        def is_alive(self) -> bool: ...
+        def add_callback(self, path: bytes, mask: Any, callback: Any, id_: Any) -> int: ...
+        def remove_callbacks(self, callbacks: Any) -> None: ...
+        def discard(self) -> None: ...
+
+
+# inotify(7)
+_MODIFIED = 0x2
+_CLOSED_AFTER_WRITE = 0x8
+_MOVED_TO = 0x80
+_CREATED = 0x100
+_DELETED = 0x200
+_ARRIVED = _CLOSED_AFTER_WRITE | _MOVED_TO | _CREATED | _DELETED
+
+_CONTROLLERS = ("cpu", "memory", "cpuset", "pids")
+# A cgroup has the files of one dialect; the other's are simply not there. v1's cpuset.cpus is v2's name too.
+_LIMIT_FILES = tuple(dict.fromkeys((*v1.LIMIT_FILES, *v2.LIMIT_FILES, "pids.max")))
+_EVENT_FILES = ("memory.events",)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+
+
+class Place(Record):
+    """Something to watch.
+
+    Attributes:
+        path: a file or directory.
+        mask: the inotify events that count.
+        kind: what to note in `Wake` when one comes.
+        name: of a directory, the one entry that counts; "" for all.
+    """
+
+    __slots__ = ("kind", "mask", "name", "path")
+
+    def __init__(self, path: str, mask: int, kind: str, name: str = "") -> None:
+        self.path = path
+        self.mask = mask
+        self.kind = kind
+        self.name = name
+
+
+def limit_places(standing: Standing) -> Iterator[Place]:
+    """The files that hold a process's limits, at every visible level, and what tells that its cgroup is removed."""
+    hierarchies = {id(one): one for name in _CONTROLLERS if (one := standing.hierarchy_of(name))}
+    for hierarchy in hierarchies.values():
+        for depth, level in enumerate(hierarchy.levels):
+            for host, directory in level.directories:
+                yield from _directory_places(host, directory, innermost=depth == 0)
+
+
+def _directory_places(host: Host, directory: str, *, innermost: bool) -> Iterator[Place]:
+    place = host.locate(directory)
+    for name in _LIMIT_FILES:
+        yield Place(f"{place}/{name}", _MODIFIED, LIMITS)
+    if innermost:
+        for name in _EVENT_FILES:
+            yield Place(f"{place}/{name}", _MODIFIED, EVENTS)
+        above, _, name = place.rstrip("/").rpartition("/")
+        yield Place(above, _DELETED, LIMITS, name)
+
+
+def directory_place(path: str, kind: str) -> Place:
+    """A directory whose files are written, replaced or swapped."""
+    return Place(path, _ARRIVED, kind)
+
+
+class Changes:
+    """Keeps one inotify watch for each place, whatever comes and goes.
+
+    Attributes:
+        blind: whether something can't be watched, so that only polling sees its changes.
+    """
+
+    def __init__(self, wake: Wake, log: Log) -> None:
+        self.blind = False
+        self._wake = wake
+        self._log = log
+        self._reader: Reader | None = None
+        self._watches: dict[Place, _Watch] = {}
+
+    def follow(self, places: Iterable[Place]) -> bool:
+        """Watch exactly `places`, those that are there; return whether any is watched that was not before."""
+        problem, added = self._ready(), False
+        wanted = {} if problem else {place: inode for place in places if (inode := _inode(place.path))}
+        stale = [place for place, watch in self._watches.items() if watch.dead or wanted.get(place) != watch.inode]
+        for place in stale:
+            self._forget(place)
+        for place, inode in wanted.items():
+            if self._reader and place not in self._watches:
+                trouble = self._add(self._reader, place, inode)
+                problem = problem or trouble
+                added = added or not trouble
+        self._tell(problem)
+        return added
+
+    def restart(self) -> None:
+        """The thread that reads has ended: what it left is given back, and `follow` starts another."""
+        self._log.warning("the inotify thread has ended and is started again")
+        self._discard()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._discard()
+
+    def _ready(self) -> str:
+        """Have a reader that runs; why there is none, or an empty text."""
+        try:
+            if self._reader is None:
+                self._reader = _reader(lambda: self._wake.note(OBSERVER), self._log)
+            if not self._reader.is_alive():
+                self._reader.start()
+        except ImportError as error:
+            return f"{error}: watchdog 7.1 or newer is needed"
+        except RuntimeError as error:
+            return str(error)  # no more threads are allowed
+        except OSError as error:
+            return _reason(error)
+        return ""
+
+    def _add(self, reader: Reader, place: Place, inode: tuple[int, int]) -> str:
+        watch = _Watch(place, inode, self._wake)
+        try:
+            wd = reader.add_callback(os.fsencode(place.path), place.mask, watch, id(watch))
+        except OSError as error:
+            return "" if error.errno in _ABSENT else f"{place.path}: {_reason(error)}"
+        watch.wd = wd
+        if wd == -1:  # watchdog's word for EACCES
+            self._drop(watch)
+            return f"{place.path}: permission denied"
+        self._watches[place] = watch
+        return ""
+
+    def _forget(self, place: Place) -> None:
+        watch = self._watches.pop(place)
+        if not watch.dead:
+            self._drop(watch)
+
+    def _drop(self, watch: _Watch) -> None:
+        if self._reader is not None:
+            try:
+                self._reader.remove_callbacks([(watch.wd, id(watch))])
+            except OSError:
+                pass  # the kernel has dropped it already
+
+    def _discard(self) -> None:
+        self._watches.clear()
+        if self._reader is not None:
+            self._reader.discard()
+            self._reader = None
+
+    def _tell(self, problem: str) -> None:
+        """One warning when following turns into polling, one line when it turns back."""
+        if problem and not self.blind:
+            self._log.warning("not every change can be seen at once, polling instead", reason=problem)
+        elif self.blind and not problem:
+            self._log.info("every change is seen at once again")
+        self.blind = bool(problem)
+
+
+class _Watch:
+    """What watchdog calls back for one place, from its own thread."""
+
+    def __init__(self, place: Place, inode: tuple[int, int], wake: Wake) -> None:
+        self.inode = inode
+        self.wd = -1
+        self.dead = False
+        self._kind = place.kind
+        self._name = os.fsencode(place.name)
+        self._wake = wake
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """An event of the mask that was asked for, or the kernel's word that the watch is gone."""
+        if not self._name or event.name == self._name:
+            self._wake.note(self._kind)
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002 watchdog's signature
+        """The file is gone: what is there now is looked at anew."""
+        self.dead = True
+        self._wake.note(self._kind)
+
+    def on_queue_overflow(self) -> None:
+        """Events were lost: any of them may have been ours."""
+        self._wake.note(self._kind)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    """What tells a file from another of the same name: a cgroup that is made again is another."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _reason(error: OSError) -> str:
+    limits = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason}: raise {limits[error.errno]}" if error.errno in limits else reason
+
+
+def _reader(ended: Callable[[], None], log: Log) -> Reader:
+    """watchdog's reader of one inotify instance, as a thread that tells when it ends against our will.
+
+    Raises:
+        OSError: the kernel gives no more inotify instances.
+        ImportError: this watchdog has no such class.
+    """
+    import logging
+
+    from watchdog.observers.inotify_c import InotifyFD
+
+    # Without a handler its warnings would stand between the lines of our log in a format of their own.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+
+    class ThreadOfInotify(InotifyFD):
+        given_back = False
+
+        def run(self) -> None:
+            try:
+                super().run()
+            except Exception as error:  # noqa: BLE001 whatever a library raises, following goes on
+                log.error("reading inotify failed", reason=repr(error))
+            finally:
+                if not self._closed:
+                    ended()
+
+        def _close_resources(self) -> None:
+            # Called by whichever of thread and owner is last; not at all by a thread that failed or never started.
+            if not self.given_back:
+                self.given_back = True
+                super()._close_resources()
+
+        def discard(self) -> None:
+            self.stop()
+            if self.is_alive():
+                self.join(1.0)
+            if not self.is_alive():
+                self._close_resources()
+
+    return ThreadOfInotify()
