@@ -33,6 +33,7 @@ def add(program: str, bridge: str, subnet: str) -> None:
     try:
         with open(_IP_FORWARD, "r+b", buffering=0) as switch:
             if switch.read(1) != b"1":
+                switch.seek(0)  # the kernel ignores what is written further on
                 switch.write(b"1")
     except OSError as error:
         raise CgagentError(f"NAT: {_IP_FORWARD}: {error.strerror}", "turn forwarding on", EXIT_RUN_FAILED) from None

@@ -32,7 +32,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWQDISC = 20, 24, 26, 36
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 10, 18, 20
-IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 28, 29, 1, 2, 1
+IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 27, 28, 29, 1, 2, 1
 _RTEXT_FILTER_SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
@@ -41,6 +41,8 @@ TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 2, 1, 4
 _TC_H_ROOT, _TC_LINKLAYER_ETHERNET = 0xFFFFFFFF, 1
 
 IFF_UP = 1
+# The device group of the links made here: it is there from the start, where an alias takes a second request.
+GROUP = 0x6367
 # The nesting and byte order flags in an attribute's type.
 _NLA_TYPE_MASK = 0x3FFF
 
@@ -67,16 +69,18 @@ class Link(Record):
         index: its number in its network namespace.
         name: up to 15 bytes.
         kind: the driver's name for virtual ones, such as `veth` or `bridge`; else empty.
+        group: its device group; `GROUP` where it was made here.
         master: index of the bridge that it is a port of; 0 if of none.
         alias: free text that somebody gave it.
     """
 
-    __slots__ = ("alias", "index", "kind", "master", "name")
+    __slots__ = ("alias", "group", "index", "kind", "master", "name")
 
-    def __init__(self, index: int, name: str, kind: str, master: int, alias: str) -> None:
+    def __init__(self, index: int, name: str, kind: str, group: int, master: int, alias: str) -> None:
         self.index = index
         self.name = name
         self.kind = kind
+        self.group = group
         self.master = master
         self.alias = alias
 
@@ -110,7 +114,7 @@ def veth_message(name: str, master: int, peer: str, netns: int) -> bytes:
     other = link_message(_text(IFLA_IFNAME, peer), attribute(IFLA_NET_NS_FD, pack("=I", netns)))
     data = attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
     info = attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "veth"), data)
-    return link_message(_text(IFLA_IFNAME, name), attribute(IFLA_MASTER, pack("=I", master)), info, up=True)
+    return link_message(_text(IFLA_IFNAME, name), attribute(IFLA_MASTER, pack("=I", master)), _OURS, info, up=True)
 
 
 def tbf_message(index: int, rate: int) -> bytes:
@@ -186,7 +190,7 @@ class Rtnetlink:
     def add_bridge(self, name: str, mac: bytes) -> None:
         """A new bridge, up. A fixed `mac`: else it changes as ports come and go, and neighbours remember the old."""
         info = attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
-        body = link_message(_text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, mac), info, up=True)
+        body = link_message(_text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, mac), _OURS, info, up=True)
         self.request(f"create bridge {name}", RTM_NEWLINK, body, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL)
 
     def add_veth(self, name: str, master: int, peer: str, netns: int) -> None:
@@ -239,6 +243,7 @@ class Rtnetlink:
         self.request(operation, RTM_NEWQDISC, tbf_message(link.index, rate), _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL)
 
 
+_OURS = attribute(IFLA_GROUP, pack("=I", GROUP))
 _BRIEF = attribute(IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
 
 
@@ -266,11 +271,11 @@ def _link(body: bytes) -> Link:
     (index,) = unpack_from("=i", body, 4)
     parts = attributes(body[16:])
     kind = attributes(parts.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
-    texts = (
+    name, driver, alias = (
         text.rstrip(b"\0").decode(errors="replace") for text in (parts[IFLA_IFNAME], kind, parts.get(IFLA_IFALIAS, b""))
     )
-    name, driver, alias = texts
-    return Link(index, name, driver, _number(parts.get(IFLA_MASTER, bytes(4))), alias)
+    group, master = (_number(parts.get(key, bytes(4))) for key in (IFLA_GROUP, IFLA_MASTER))
+    return Link(index, name, driver, group, master, alias)
 
 
 def _number(data: bytes) -> int:

@@ -4,7 +4,8 @@ What was made is written down in the kernel alone, so that nothing of it can be 
 
 - The host's end of a pair is called `cg` and the container's address in hexadecimal. Two launches that pick one
   address pick one name; the kernel lets one of them have it, and the other picks again.
-- Its alias is the launch that it belongs to, the bridge's alias says what else was set up with it (`sweep`).
+- Both it and the bridge are in a device group of ours. The alias of a pair is the launch that it belongs to, the
+  bridge's says what does its NAT (`sweep`).
 - A lock on the network namespace itself (flock(2) on its nsfs file) keeps a bridge from being removed under a launch.
 
 A pair goes by itself some 40 ms after the last process of the container's namespace.
@@ -17,7 +18,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import nat
-from cgagent.launch.netlink import Link, NetlinkError, Rtnetlink
+from cgagent.launch.netlink import GROUP, Link, NetlinkError, Rtnetlink
 from cgagent.launch.rates import RATE_HELP as RATE_HELP
 from cgagent.launch.rates import parse_rate as parse_rate
 from cgagent.launch.subnet import Subnet, dotted, packed, parse_subnet
@@ -32,7 +33,6 @@ BRIDGE = "cgagent0"
 SUBNET = "10.231.0.0/16"
 INSIDE = "eth0"
 
-_ALIAS = "cgagent "
 _EEXIST, _EPERM, _EOPNOTSUPP = 17, 1, 95
 _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
@@ -138,7 +138,7 @@ def sweep(alive: Callable[[str], bool | None]) -> list[str]:
             # A launch is being connected: it needs its bridge, and a pair without an alias may be its.
             alone = False
         with Rtnetlink() as host:
-            ours = [link for link in host.links() if link.kind == "veth" and _is_pair(link.name)]
+            ours = [link for link in host.links() if (link.kind, link.group) == ("veth", GROUP)]
             dead = [link for link in ours if (alive(link.alias) is False if link.alias else alone)]
             for link in dead:
                 host.delete(link)
@@ -217,10 +217,6 @@ def _pair(host: Rtnetlink, bridge: Link, subnet: Subnet, netns: int) -> tuple[st
     raise CgagentError(f"no free address in {subnet} on bridge {bridge.name}", "give a larger subnet", EXIT_RUN_FAILED)
 
 
-def _is_pair(name: str) -> bool:
-    return len(name) == 10 and name.startswith("cg") and all(c in "0123456789abcdef" for c in name[2:])
-
-
 def _bridge(host: Rtnetlink, plan: Plan, subnet: Subnet) -> Link:
     """The bridge of `plan`, made if need be, with its address and NAT."""
     gateway = packed(subnet.base + 1)
@@ -230,7 +226,6 @@ def _bridge(host: Rtnetlink, plan: Plan, subnet: Subnet) -> Link:
         try:
             # 02: an address that is locally administered; the rest is the bridge's IP address.
             host.add_bridge(plan.bridge, b"\x02\xc6" + gateway)
-            host.set_alias(plan.bridge, f"{_ALIAS}{subnet}")
         except NetlinkError as error:
             # Another launch was faster.
             if error.number != _EEXIST:
@@ -243,7 +238,7 @@ def _bridge(host: Rtnetlink, plan: Plan, subnet: Subnet) -> Link:
     except NetlinkError as error:
         if error.number != _EEXIST:
             raise
-    if plan.nat and not bridge.alias.endswith(nat.TOOLS):
+    if plan.nat and not bridge.alias:
         _translate(host, bridge, subnet)
     return bridge
 
@@ -268,32 +263,30 @@ def _found(route: Rtnetlink, name: str) -> Link:
 
 
 def _translate(host: Rtnetlink, bridge: Link, subnet: Subnet) -> None:
-    if not bridge.alias.startswith(_ALIAS):
+    if bridge.group != GROUP:
         raise CgagentError(
             f"bridge {bridge.name} is not cgagent's own", "leave NAT on it to its owner", EXIT_RUN_FAILED
         )
     program = nat.tool()
     # Written down first: whatever happens then, sweep knows what to undo.
-    host.set_alias(bridge.name, f"{_ALIAS}{subnet} {program}")
+    host.set_alias(bridge.name, f"{program} {subnet}")
     try:
         nat.add(program, bridge.name, str(subnet))
     except CgagentError:
-        host.set_alias(bridge.name, f"{_ALIAS}{subnet}")
+        host.set_alias(bridge.name, "")
         raise
 
 
 def _sweep_bridges(host: Rtnetlink) -> list[str]:
     links = host.links()
     used = {link.master for link in links}
-    ours = [
-        link for link in links if link.kind == "bridge" and link.alias.startswith(_ALIAS) and link.index not in used
-    ]
-    for link in ours:
-        subnet, _, program = link.alias.removeprefix(_ALIAS).partition(" ")
+    idle = [link for link in links if (link.kind, link.group) == ("bridge", GROUP) and link.index not in used]
+    for link in idle:
+        program, _, subnet = link.alias.partition(" ")
         if program in nat.TOOLS:
             nat.remove(program, link.name, subnet)
         host.delete(link)
-    return [link.name for link in ours]
+    return [link.name for link in idle]
 
 
 def _explained(error: NetlinkError) -> CgagentError:

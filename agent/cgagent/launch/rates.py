@@ -28,11 +28,8 @@ def parse_rate(text: str, what: str) -> int:
         multiple = None
     whole, point, fraction = digits.partition(".")
     number = whole + fraction
-    if (
-        multiple is None
-        or not (number.isascii() and number.isdigit() and len(number) <= 20)
-        or (point and not fraction)
-    ):
+    plain = number.isascii() and number.isdigit() and len(number) <= 20 and whole and (fraction or not point)
+    if multiple is None or not plain:
         raise UsageError(f"{what}: '{text}' is not a rate", "write bits a second with tc's suffixes, as in 10mbit")
     rate = int(number) * multiple // int("1" + "0" * len(fraction)) // (1 if unit.endswith("bps") else 8)
     if not _LEAST_RATE <= rate <= _MOST_RATE:
