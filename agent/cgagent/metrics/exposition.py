@@ -1,0 +1,79 @@
+"""The two text formats of a page of metrics, and which of them a client asks for."""
+
+from __future__ import annotations
+
+from cgagent.metrics.client import floatToGoString, generate_latest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cgagent.metrics.client import CollectorRegistry
+
+    Encoder = Callable[[CollectorRegistry], bytes]
+
+# Prometheus 3 fails a scrape whose Content-Type it can't parse.
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+# 2.5 to 2.50 ask for 0.0.1 too; what changed up to 1.0.0 does not occur here.
+_OPENMETRICS_VERSIONS = ("", "1.0.0", "0.0.1")
+
+
+def choose(accept: str) -> tuple[Encoder, str]:
+    """The encoder and Content-Type for an Accept header: OpenMetrics where it is asked for and not disliked."""
+    wanted = {TEXT: -1.0, OPENMETRICS: -1.0}
+    for media, parameters in _ranges(accept):
+        quality = _quality(parameters.get("q", "1"))
+        if media == "application/openmetrics-text" and parameters.get("version", "") in _OPENMETRICS_VERSIONS:
+            wanted[OPENMETRICS] = max(wanted[OPENMETRICS], quality)
+        elif media == "text/plain":
+            wanted[TEXT] = max(wanted[TEXT], quality)
+    if wanted[OPENMETRICS] > 0 and wanted[OPENMETRICS] >= wanted[TEXT]:
+        return generate_latest, OPENMETRICS
+    return encode_text, TEXT
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header asks for gzip."""
+    return any(
+        coding == "gzip" and _quality(parameters.get("q", "1")) > 0 for coding, parameters in _ranges(accept_encoding)
+    )
+
+
+def _ranges(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The elements of an Accept header, each with its parameters."""
+    for element in header.split(","):
+        name, *rest = element.split(";")
+        pairs = (parameter.strip().lower().partition("=") for parameter in rest)
+        yield name.strip().lower(), {key: value for key, _, value in pairs}
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def encode_text(registry: CollectorRegistry) -> bytes:
+    """The page in Prometheus' own text format 0.0.4.
+
+    The library has this encoder in the module that holds its servers; the tests compare the two.
+    """
+    lines = []
+    for family in registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"# HELP {name} {_escape(family.documentation)}\n# TYPE {name} {family.type}\n")
+        for sample in family.samples:
+            labels = ",".join(f'{key}="{_escape_label(value)}"' for key, value in sorted(sample.labels.items()))
+            lines.append(f"{sample.name}{'{' + labels + '}' if labels else ''} {floatToGoString(sample.value)}\n")
+    return "".join(lines).encode()
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _escape_label(text: str) -> str:
+    return _escape(text).replace('"', r"\"")
