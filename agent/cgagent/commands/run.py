@@ -152,4 +152,6 @@ def run(arguments: Arguments) -> int:
     from cgagent.launch.launcher import launch
     from cgagent.launch.spec import Spec
 
-    return launch(Spec(arguments, os.environ))
+    code = launch(Spec(arguments, os.environ))
+    # Nothing is buffered or left to finalize, and the interpreter takes a millisecond for that.
+    os._exit(code)

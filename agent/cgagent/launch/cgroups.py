@@ -38,10 +38,11 @@ class Cgroup(Record):
         controllers: those of the v1 hierarchy; on v2 those that the directory has.
         mount: where the hierarchy is mounted.
         directory: the container's own.
+        path: the same as /proc/PID/cgroup shows it.
         options: the mount's data, which names the v1 hierarchy; empty on v2.
     """
 
-    __slots__ = ("controllers", "directory", "mount", "options", "version")
+    __slots__ = ("controllers", "directory", "mount", "options", "path", "version")
 
     def __init__(self, hierarchy: Hierarchy, mount: str, directory: str) -> None:
         self.version = hierarchy.version
@@ -49,6 +50,8 @@ class Cgroup(Record):
         self.mount = mount
         self.directory = directory
         self.options = ",".join(hierarchy.controllers)
+        level = hierarchy.levels[-1]  # the mount's root
+        self.path = level.path.rstrip("/") + directory.removeprefix(level.directories[0][1].rstrip("/"))
 
 
 def failure(message: str, hint: str = "") -> CgagentError:
@@ -162,6 +165,10 @@ class Cgroups:
     def unified(self) -> Cgroup | None:
         """The v2 directory."""
         return next((one for one in self.made if one.version == 2), None)
+
+    def remove_empty(self) -> None:
+        """Remove those directories that nobody is in any more."""
+        self.made = [one for one in self.made if not _rmdir(one.directory)]
 
     def remove(self) -> list[str]:
         """Kill what is left in the directories and remove them; return those that stay."""

@@ -1,7 +1,8 @@
-"""What launcher and container say to each other: two pipes, bytes with NUL between the fields.
+"""What launcher and container say to each other: pipes, bytes with NUL between the fields.
 
-The launcher's end says `m` when the user namespace has its maps, then the orders. The container's end carries
-one error, if there is one; it closes when the command has been exec'ed.
+- orders: the launcher says `m` when the user namespace has its maps, then the orders.
+- report: carries one error, if there is one; closes when the command has been exec'ed.
+- end: PID 1 says the command's exit code before it ends itself, so that both ends clean up at the same time.
 """
 
 from __future__ import annotations
@@ -53,15 +54,26 @@ class Orders(Record):
     Attributes:
         cgroups: the container's.
         aliases: links beside the cgroup mounts: (name, target).
+        environ: variables for the command.
+        program: the seccomp filter; empty for none.
         resolver: the text of resolv.conf; empty to leave the root's alone.
     """
 
-    __slots__ = ("aliases", "cgroups", "resolver")
+    __slots__ = ("aliases", "cgroups", "environ", "program", "resolver")
 
-    def __init__(self, cgroups: list[Joined], aliases: list[tuple[str, str]], resolver: str) -> None:
+    def __init__(
+        self,
+        cgroups: list[Joined],
+        aliases: list[tuple[str, str]],
+        resolver: str,
+        environ: dict[str, str],
+        program: bytes,
+    ) -> None:
         self.cgroups = cgroups
         self.aliases = aliases
         self.resolver = resolver
+        self.environ = environ
+        self.program = program
 
     def unified(self) -> str | None:
         """The v2 directory."""
@@ -69,30 +81,32 @@ class Orders(Record):
 
     def encode(self) -> bytes:
         """As bytes for the pipe."""
-        fields = [self.resolver, str(len(self.cgroups))]
+        fields = [self.resolver, self.program.hex(), str(len(self.cgroups)), str(len(self.environ))]
         for one in self.cgroups:
             fields += [str(one.version), one.directory, one.name, one.options]
-        for alias in self.aliases:
-            fields += alias
+        for pair in (*self.environ.items(), *self.aliases):
+            fields += pair
         return os.fsencode("\0".join([*fields, _END]))
 
     @classmethod
     def decode(cls, data: bytes) -> Orders:
         """From the pipe's bytes."""
-        resolver, count, *fields = os.fsdecode(data).split("\0")[:-1]
+        resolver, program, count, variables, *fields = os.fsdecode(data).split("\0")[:-1]
         cgroups = []
         for _ in range(int(count)):
             version, directory, name, options, *fields = fields
             cgroups.append(Joined(int(version), directory, name, options))
-        return cls(cgroups, list(zip(fields[::2], fields[1::2], strict=True)), resolver)
+        pairs = list(zip(fields[::2], fields[1::2], strict=True))
+        return cls(cgroups, pairs[int(variables) :], resolver, dict(pairs[: int(variables)]), bytes.fromhex(program))
 
 
 class Channel:
-    """Both pipes, and a socket for the command's terminal where it has one. Every end is closed on exec."""
+    """The pipes, and a socket for the command's terminal where it has one. Every end is closed on exec."""
 
     def __init__(self, terminal: bool) -> None:
         self._orders, self._orders_in = os.pipe()
         self._report, self._report_in = os.pipe()
+        self.end, self._end_in = os.pipe()
         if terminal:
             import _socket
 
@@ -104,6 +118,7 @@ class Channel:
         """Close what belongs to the container."""
         os.close(self._orders)
         os.close(self._report_in)
+        os.close(self._end_in)
 
     def tell_maps(self) -> None:
         """The user namespace has its maps."""
@@ -151,6 +166,10 @@ class Channel:
             os.write(self._report_in, os.fsencode(text))
         except OSError:
             pass
+
+    def keep_last(self) -> int:
+        """The end pipe's number; PID 1 closes all others."""
+        return self._end_in
 
     def close_others(self, first: int) -> None:
         """Close every file from number `first` on, but for the report pipe, which exec closes."""

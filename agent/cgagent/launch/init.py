@@ -53,9 +53,9 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str)
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         channel.wait_for_maps()
-        program = _import_ahead(spec)
+        _import_ahead(spec)
         _set_stage(spec, caller, name)
-        code = _start(Command(spec, user, channel, caller, program), channel.receive())
+        code = _start(Command(spec, user, channel, caller), channel.receive())
     except CgagentError as error:
         channel.report(error)
     except OSError as error:
@@ -67,17 +67,12 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str)
     os._exit(code)
 
 
-def _import_ahead(spec: Spec) -> bytes:
-    """Load what the command's last steps need, while the modules can be found; return the seccomp filter."""
+def _import_ahead(spec: Spec) -> None:
+    """Load what the command's last steps need, while the modules can be found."""
     if spec.tty:
         import cgagent.launch.tty  # noqa: F401
     if spec.ulimits:
         import resource  # noqa: F401
-    if not spec.security.seccomp:
-        return b""
-    from cgagent.launch.seccomp import default_filter, opened_by
-
-    return default_filter(opened_by(spec.security.capabilities))
 
 
 def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
@@ -126,8 +121,11 @@ def _start(command: Command, orders: Orders) -> int:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _enter_cgroups(orders, joined)
         command.start(orders)
-    _retire()
-    return _supervise(child)
+    end = command.channel.keep_last()
+    _retire(end)
+    code = _supervise(child)
+    os.write(end, code.to_bytes(1, "little"))
+    return code
 
 
 def _fork(orders: Orders) -> tuple[int, bool]:
@@ -173,12 +171,11 @@ def _write(path: str, text: bytes) -> None:
 class Command:
     """The command to become, and what it needs for that."""
 
-    def __init__(self, spec: Spec, user: User, channel: Channel, caller: Caller, program: bytes) -> None:
+    def __init__(self, spec: Spec, user: User, channel: Channel, caller: Caller) -> None:
         self.spec = spec
         self._user = user
-        self._channel = channel
+        self.channel = channel
         self._caller = caller
-        self._program = program
         self._environ = dict(spec.environ)
 
     def start(self, orders: Orders) -> NoReturn:
@@ -188,7 +185,7 @@ class Command:
         if spec.tty:
             from cgagent.launch.tty import take_terminal
 
-            take_terminal(self._channel, self._user)
+            take_terminal(self.channel, self._user)
             self._environ.setdefault("TERM", "xterm")
         for ulimit in spec.ulimits:
             import resource
@@ -198,18 +195,17 @@ class Command:
         os.umask(caller.umask)
         if not spec.tty and caller.alone:
             os.setpgid(0, 0)
-        confine(spec.security, self._user, self._program)
+        confine(spec.security, self._user, orders.program)
         if not spec.init:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
         _restore_signals(caller.mask)
-        self._channel.close_others(3 + spec.preserve_fds)
+        self.channel.close_others(3 + spec.preserve_fds)
         _exec(spec.command, self._environ)
 
     def _settle(self, orders: Orders) -> None:
         """What depends on the cgroups, up to the new root."""
         spec = self.spec
-        if spec.go_env:
-            self._environ.update(_decided(self._environ))
+        self._environ.update(orders.environ)
         if self._user.home is not None and "HOME" in self._environ:
             self._environ["HOME"] = self._user.home
         if "cgroup" in spec.namespaces:
@@ -223,18 +219,6 @@ class Command:
         if orders.resolver:
             _name_servers(orders.resolver)
         rootfs.pivot(spec)
-
-
-def _decided(environ: dict[str, str]) -> dict[str, str]:
-    """GOMAXPROCS and GOMEMLIMIT as decided here: in the container's cgroups, where all above them is still seen."""
-    from cgagent.cgroup.limits import read_limits
-    from cgagent.host import Host
-    from cgagent.policy import Policy, decide
-
-    decision = decide(read_limits(Host()), Policy(), environ)
-    for name, choice in decision.blocked():
-        raise CgagentError(f"--go-env: {name}: {choice.blocked}", "leave --go-env out", EXIT_RUN_FAILED)
-    return decision.env()
 
 
 def _show_callers_cgroups() -> None:
@@ -315,12 +299,13 @@ def _exec(command: list[str], environ: dict[str, str]) -> NoReturn:
     raise CgagentError(f"{program}: not found", "check the name and PATH inside", EXIT_NOT_FOUND)
 
 
-def _retire() -> None:
-    """Keep nothing but what reaping and forwarding need: no files, no capability but CAP_KILL, nothing to read."""
+def _retire(kept: int) -> None:
+    """Keep what reaping and forwarding need: of files `kept` alone, of capabilities CAP_KILL, nothing to read."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
-    os.closerange(3, _OPEN_MAX)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, _OPEN_MAX)
     prctl(PR_SET_DUMPABLE, 0)
     capset(_CAP_KILL, _CAP_KILL, 0)
 

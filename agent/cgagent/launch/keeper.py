@@ -36,12 +36,15 @@ class Keeper:
         os.close(reader)
 
     def dismiss(self) -> None:
-        """All is done: end the keeper."""
+        """End the keeper: from here on, leftovers are the next start's to remove."""
         try:
             os.write(self._writer, b"d")
         except BrokenPipeError:
             pass
         os.close(self._writer)
+
+    def wait(self) -> None:
+        """See it end."""
         try:
             os.waitpid(self._pid, 0)
         except ChildProcessError:

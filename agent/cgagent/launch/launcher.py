@@ -7,6 +7,7 @@ than the interpreter. What only one side needs is imported after the two have pa
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
@@ -20,7 +21,9 @@ from cgagent.launch.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     MACHINES,
+    SIGINFO_SIZE,
     clone,
+    signalfd,
 )
 
 TYPE_CHECKING = False
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from cgagent.launch.identity import User
     from cgagent.launch.keeper import Keeper
     from cgagent.launch.network import Plan
-    from cgagent.launch.report import StatsFile
+    from cgagent.launch.report import Report, StatsFile
     from cgagent.launch.spec import Spec
     from cgagent.launch.tty import Terminal
 else:
@@ -110,7 +113,7 @@ class Container:
             from cgagent.launch.report import StatsFile
 
             self._stats = StatsFile(spec.stats_file)
-        channel = Channel(spec.tty)
+        channel = self._channel = Channel(spec.tty)
         # From here on signals wait for `wait`, or end what is not yet started.
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
         caller = _caller(mask)
@@ -147,7 +150,12 @@ class Container:
         self.cgroups = Cgroups(self.name)
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
         resolver = "" if plan is None else self._connect(plan)
-        channel.send(_orders(self.cgroups, resolver))
+        environ: dict[str, str] = {}
+        if spec.go_env:
+            from cgagent.launch.goenv import decided
+
+            environ = decided(self.cgroups, spec.environ)
+        channel.send(_orders(self.cgroups, resolver, environ, _seccomp(spec)))
         if spec.tty:
             self._take_terminal(channel)
         from cgagent.launch.keeper import Keeper
@@ -180,32 +188,47 @@ class Container:
         self._undo.append(self._terminal.restore)
 
     def wait(self) -> int:
-        """Pass signals on until PID 1 has ended; return the command's exit code."""
-        expected = self._forwarded
-        while True:
-            info = signal.sigwaitinfo(expected)
-            if info.si_signo == signal.SIGCHLD:
-                done, status = os.waitpid(self.pid, os.WNOHANG)
-                if done:
-                    self.pid = 0
-                    code = os.waitstatus_to_exitcode(status)
-                    return self._tell(code if code >= 0 else 128 - code)
-            elif info.si_signo == signal.SIGWINCH and self._terminal is not None:
-                self._terminal.resize()
-            elif info.si_code < _SI_KERNEL:
-                self._forward(info.si_signo)
-            elif info.si_signo == signal.SIGTSTP:
-                os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
-
-    def _tell(self, code: int) -> int:
-        """Say why the command ended, as far as limits had a part in it; return its exit code."""
+        """Pass signals on until the command has ended; return its exit code."""
+        # What is needed at the end is loaded while the command runs.
         from cgagent.launch.report import Report
 
+        signals = signalfd(self._forwarded)
+        poll = select.poll()
+        poll.register(signals, select.POLLIN)
+        poll.register(self._channel.end, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if signals in ready:
+                info = memoryview(os.read(signals, SIGINFO_SIZE)).cast("i")
+                self._on_signal(info[0], info[2])  # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code
+            if self._channel.end in ready:
+                said = os.read(self._channel.end, 1)
+                # PID 1 that was killed, or that the command itself has been, says nothing: its status does.
+                code = said[0] if said else self._reap()
+                return self._tell(Report(self.cgroups, self.spec.resources, code, time.monotonic() - self.began))
+
+    def _on_signal(self, number: int, si_code: int) -> None:
+        if number == signal.SIGCHLD:
+            return  # the pipe's end says more
+        if number == signal.SIGWINCH and self._terminal is not None:
+            self._terminal.resize()
+        elif si_code < _SI_KERNEL:
+            self._forward(number)
+        elif number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
+
+    def _reap(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+    def _tell(self, report: Report) -> int:
+        """Say why the command ended, as far as limits had a part in it; return its exit code."""
         if self._terminal is not None:
             self._terminal.finish()
             self._terminal = None
-        report = Report(self.cgroups, self.spec.resources, code, time.monotonic() - self.began)
-        if code or self.spec.stats or self._stats:
+        if report.code or self.spec.stats or self._stats:
             report.complete()
         for line in report.reasons():
             _say(line)
@@ -213,7 +236,7 @@ class Container:
             os.write(2, report.screen().encode())
         if self._stats is not None:
             self._stats.write(report)
-        return code
+        return report.code
 
     def _forward(self, number: int) -> None:
         if number == signal.SIGTERM:
@@ -231,7 +254,11 @@ class Container:
             self.pid = 0
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. PID 1 takes its namespaces down at the same time."""
+        if self._keeper is not None:
+            self._keeper.dismiss()
+        if self.cgroups is not None:
+            self.cgroups.remove_empty()
         self._kill()
         if self._terminal is not None:
             self._terminal.finish()
@@ -241,7 +268,7 @@ class Container:
         for step in self._undo:
             step()
         if self._keeper is not None:
-            self._keeper.dismiss()
+            self._keeper.wait()
 
 
 def _clone(flags: int) -> int:
@@ -291,7 +318,7 @@ def _caller(mask: frozenset[int]) -> Caller:
     return Caller(directory, umask, mask, alone)
 
 
-def _orders(made: Cgroups, resolver: str) -> Orders:
+def _orders(made: Cgroups, resolver: str, environ: dict[str, str], program: bytes) -> Orders:
     base = "/sys/fs/cgroup"
     joined = []
     for one in made.made:
@@ -301,7 +328,16 @@ def _orders(made: Cgroups, resolver: str) -> Orders:
     if joined and joined[0].name:
         with os.scandir(base) as entries:
             aliases = [(entry.name, os.readlink(entry.path)) for entry in entries if entry.is_symlink()]
-    return Orders(joined, aliases, resolver)
+    return Orders(joined, aliases, resolver, environ, program)
+
+
+def _seccomp(spec: Spec) -> bytes:
+    """The filter's program; made here, as the container has more to do at this time."""
+    if not spec.security.seccomp:
+        return b""
+    from cgagent.launch.seccomp import default_filter, opened_by
+
+    return default_filter(opened_by(spec.security.capabilities))
 
 
 def _raise_hard_limit(pid: int, number: int, hard: int) -> None:

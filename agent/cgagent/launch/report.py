@@ -39,7 +39,7 @@ class Report:
         self.seconds = seconds
         self._resources = resources
         self._made = made
-        self.events = self._read("memory", _memory_events)
+        self.events = self._read("memory", lambda dialect, get: dialect.memory_events(get))
         self.pids = self._read("pids", _pids)
         self.cpu: Numbers = {}
         self.memory: Numbers = {}
@@ -69,8 +69,9 @@ class Report:
         lines = []
         kills = self.events.get("oom_kill")
         if kills:
-            limit = f"the memory limit of {format_size(r.memory)}" if r.memory and self.events.get("max") else ""
-            where = limit or "a memory limit of a cgroup above, or the machine's memory"
+            where = "a memory limit of a cgroup above, or all of the machine's memory,"
+            if r.memory and self._reached(r.memory):
+                where = f"the memory limit of {format_size(r.memory)}"
             lines.append(f"OOM-killed: the kernel killed {_count(kills, 'process', 'es')}, as {where} was reached")
         hits = self.pids.get("limit_hits")
         if hits:
@@ -79,6 +80,12 @@ class Report:
         if throttled and throttled >= 0.1:
             lines.append(self._throttling())
         return lines
+
+    def _reached(self, limit: int) -> bool:
+        """Whether the container came near its own limit; some kernels' v1 counts no failures (`memory.failcnt`)."""
+        if not self.memory:
+            self.complete()
+        return bool(self.events.get("max")) or (self.memory.get("peak_bytes") or 0) >= limit - limit // 32
 
     def _share(self) -> float | None:
         periods, throttled = self.cpu.get("periods"), self.cpu.get("throttled_periods")
@@ -154,15 +161,6 @@ class StatsFile:
     def _failure(self, error: OSError) -> CgagentError:
         reason = (error.strerror or "").lower()
         return CgagentError(f"--stats-file: {self._path}: {reason}", "name a file that can be written", EXIT_RUN_FAILED)
-
-
-def _memory_events(dialect: Dialect, get: Get) -> Mapping[str, Number]:
-    events = dict(dialect.memory_events(get))
-    # v1 counts it apart where memory and swap together reached their limit, which for us is the same number.
-    both = number(get, "memory.memsw.failcnt")
-    if both:
-        events["max"] = events.get("max", 0) + both
-    return events
 
 
 def _pids(_: Dialect, get: Get) -> Numbers:

@@ -71,6 +71,10 @@ CGROUP2_SUPER_MAGIC = 0x63677270
 
 SIGCHLD = 17
 
+# linux/signalfd.h
+SFD_CLOEXEC = 0o2000000
+SIGINFO_SIZE = 128
+
 # asm/unistd.h: x86_64 and aarch64; numbers from 424 on are the same everywhere.
 _CALLS = {
     "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155},
@@ -120,6 +124,7 @@ _syscall = _function("syscall")
 _mount = _function("mount")
 _umount2 = _function("umount2")
 _prctl = _function("prctl")
+_signalfd = _function("signalfd")
 _unshare = _function("unshare")
 _setns = _function("setns")
 _sethostname = _function("sethostname")
@@ -184,6 +189,12 @@ def statfs_type(path: str) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_unshare(flags), "unshare")
+
+
+def signalfd(signals: frozenset[int]) -> int:
+    """signalfd(2): a file from which the blocked `signals` are read, each as a struct of SIGINFO_SIZE bytes."""
+    mask = sum(1 << (number - 1) for number in signals).to_bytes(128, sys.byteorder)
+    return _check(_signalfd(-1, mask, SFD_CLOEXEC), "signalfd")
 
 
 def setns(fd: int, kind: int) -> None:
