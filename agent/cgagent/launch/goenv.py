@@ -1,0 +1,52 @@
+"""GOMAXPROCS and GOMEMLIMIT for a command that is about to start: what binds it there, decided by the policy.
+
+Read from the host's side, where the cgroups above the container's are seen as well; inside, its own cgroup looks
+like the root.
+"""
+
+from __future__ import annotations
+
+from cgagent.cgroup.limits import read_limits
+from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.host import FILE_LIMIT, Host
+from cgagent.launch.cgroups import Cgroups
+from cgagent.policy import Policy, decide
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OWN_CGROUPS = "/proc/self/cgroup"
+
+
+class _Entered(Host):
+    """This machine, as it is for a process in the container's cgroups."""
+
+    def __init__(self, made: Cgroups) -> None:
+        super().__init__()
+        self._made = made
+
+    def read(self, path: str, limit: int = FILE_LIMIT) -> str:
+        text = super().read(path, limit)
+        if path != _OWN_CGROUPS:
+            return text
+        lines = (line.split(":", 2) for line in text.split("\n") if line)
+        return "".join(f"{number}:{names}:{self._path(names, path)}\n" for number, names, path in lines)
+
+    def _path(self, names: str, own: str) -> str:
+        for one in self._made.made:
+            if one.options == names:
+                return one.path
+        return own
+
+
+def decided(made: Cgroups, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a command in the cgroups `made`.
+
+    Raises:
+        CgagentError: a limit is there and can't be known.
+    """
+    decision = decide(read_limits(_Entered(made)), Policy(), environ)
+    for name, choice in decision.blocked():
+        raise CgagentError(f"--go-env: {name}: {choice.blocked}", "leave --go-env out", EXIT_RUN_FAILED)
+    return decision.env()
