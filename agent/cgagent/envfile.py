@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("dotenv", "docker", "shell", "json")
 _MARK = "# written by cgagent"
 _OLD_LIMIT = 1 << 20
+_MODE = 0o644
 _STALE_SECONDS = 60.0
 
 _HINTS = {
@@ -30,8 +31,11 @@ _HINTS = {
     "Read-only file system": "mount a writable volume there, such as an emptyDir",
     "Permission denied": "let this user write to the directory",
     "No such file or directory": "create the directory first",
+    "Not a directory": "name a file in a directory",
     "Is a directory": "name a file",
+    "File name too long": "give a shorter name",
 }
+_READ_HINTS = {"Permission denied": "let this user read the file"}
 
 
 def header(limits: Limits) -> str:
@@ -149,8 +153,8 @@ def read(path: str) -> str | None:
     return data.decode("utf-8", "surrogateescape")
 
 
-def write(path: str, text: str, mode: int = 0o644) -> bool:
-    """Make `path` hold `text`: True if it was written, False if it held it already.
+def write(path: str, text: str, mode: int | None = None) -> bool:
+    """Make `path` hold `text`: True if it was written, False if it held it already, with `mode` if one is asked for.
 
     A temporary file in the same directory is written, flushed and renamed, so a reader sees the old file or
     the new one, whatever happens meanwhile. A symbolic link, FIFO or stranger's file under that name is
@@ -159,14 +163,14 @@ def write(path: str, text: str, mode: int = 0o644) -> bool:
     Raises:
         CgagentError: the file could not be written; the old one is as it was.
     """
-    if _holds(path, text):
+    if _holds(path, text, mode):
         return False
     directory, name = os.path.split(path)
     directory = directory or "."
     temporary = os.path.join(directory, f".{name}.cgagent-{os.urandom(6).hex()}")
     renamed = False
     try:
-        _write_flushed(temporary, text.encode("utf-8", "surrogateescape"), mode)
+        _write_flushed(temporary, text.encode("utf-8", "surrogateescape"), _MODE if mode is None else mode)
         os.rename(temporary, path)
         renamed = True
         _flush_directory(directory)
@@ -179,9 +183,10 @@ def write(path: str, text: str, mode: int = 0o644) -> bool:
     return True
 
 
-def _holds(path: str, text: str) -> bool:
+def _holds(path: str, text: str, mode: int | None) -> bool:
     try:
-        if stat.S_ISLNK(os.lstat(path).st_mode):
+        found = os.lstat(path).st_mode
+        if stat.S_ISLNK(found) or (mode is not None and stat.S_IMODE(found) != mode):
             return False
         return read(path) == text
     except (OSError, CgagentError):
@@ -237,7 +242,8 @@ def _remove_stale(directory: str, prefix: str) -> None:
 
 def _failure(verb: str, path: str, error: OSError) -> CgagentError:
     reason = error.strerror or str(error)
-    return CgagentError(f"cannot {verb} {path}: {reason.lower()}", _HINTS.get(reason, ""))
+    hints = _READ_HINTS if verb == "read" else _HINTS
+    return CgagentError(f"cannot {verb} {path}: {reason.lower()}", hints.get(reason, "name another file"))
 
 
 def parse_mode(text: str, what: str) -> int:

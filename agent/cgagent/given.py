@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cgagent.cgroup.limits import Given, Limits
 from cgagent.errors import CgagentError
-from cgagent.host import Host
+from cgagent.host import Host, ReadError
 from cgagent.record import Record
 from cgagent.units import parse_count, parse_cpus, parse_size
 
@@ -21,6 +21,7 @@ SOURCES = ("auto", "cgroup", "given")
 
 # Allocatable memory is MemTotal less what the node keeps for itself.
 _ALMOST_ALL = 9, 10
+_FILE_LIMIT = 4096
 
 
 def _number(text: str, what: str) -> int:
@@ -102,7 +103,7 @@ def _first(
     for key, parse in texts:
         if directory is not None:
             file = f"{directory}/{key.lower()}"
-            text = (Host().read_if_there(file, 4096) or "").strip()
+            text = _read(file).strip()
             if text:
                 return Amount(parse(text, file), text, file)
     for key, parse in texts:
@@ -110,6 +111,15 @@ def _first(
         if text:
             return Amount(parse(text, f"CGAGENT_{key}"), text, f"CGAGENT_{key}")
     return None
+
+
+def _read(file: str) -> str:
+    """A file of the downward-API volume; empty where there is none, for not every limit has to be given."""
+    try:
+        return Host().read_if_there(file, _FILE_LIMIT) or ""
+    except ReadError as error:
+        error.hint = "mount the volume so that this user can read it"
+        raise
 
 
 def apply_given(limits: Limits, given: GivenLimits) -> None:

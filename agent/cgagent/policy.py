@@ -90,7 +90,7 @@ class Policy(Record):
         self.max_procs: int | None = setting("max_procs", _procs_or_none, None)
         self.override: bool = setting("override", parse_yes, False)
         if self.max_procs is not None and self.max_procs < self.min_procs:
-            raise UsageError(f"--max-procs {self.max_procs} is below --min-procs {self.min_procs}")
+            raise UsageError(f"--max-procs {self.max_procs} is below --min-procs {self.min_procs}", "raise it")
 
 
 class Choice(Record):

@@ -115,6 +115,7 @@ VALUES = [
     Bad(f"{WRITE} --max-procs ''", "--max-procs: '' is not a whole number: give 1 or more"),
     Bad(f"{WRITE} --max-procs two", "--max-procs: 'two' is not a whole number: give 1 or more"),
     Bad(f"{WRITE} --max-procs ²", "--max-procs: '²' is not a whole number: give 1 or more"),
+    Bad(f"{WRITE} --min-procs 4 --max-procs 2", "--max-procs 2 is below --min-procs 4: raise it"),
     Bad(f"{WRITE} --cpu-rounding up", "--cpu-rounding: 'up' is not a rounding: choose one of ceil, floor, go"),
     Bad(f"{WRITE} --on-error retry", "--on-error: 'retry' is not known: choose one of fail, ignore"),
     Bad(f"{WRITE} --limits-from kernel", "--limits-from: 'kernel' is not known: choose one of auto, cgroup, given"),
@@ -169,6 +170,16 @@ TWINS = [
 ]
 
 FILES = [
+    Bad(
+        "write --root pod --env-file junk/out",
+        "cannot write junk/out: not a directory: name a file in a directory",
+        FAILED,
+    ),
+    Bad(
+        f"write --root pod --env-file {'x' * 250}",
+        f"cannot write {'x' * 250}: file name too long: give a shorter name",
+        FAILED,
+    ),
     Bad("write --root pod --env-file directory", "--env-file: directory is a directory: name a file in it"),
     Bad(
         "write --root pod --env-file absent/out",
@@ -216,7 +227,11 @@ FILES = [
         "--limits-dir: junk is not a directory: name the mounted downward-API volume",
         FAILED,
     ),
-    Bad(f"{WRITE} --limits-dir pipes", "cannot read pipes/cpu_limit: not a regular file", FAILED),
+    Bad(
+        f"{WRITE} --limits-dir pipes",
+        "cannot read pipes/cpu_limit: not a regular file: mount the volume so that this user can read it",
+        FAILED,
+    ),
     Bad(f"{WRITE} --limits-dir words", "words/memory_limit_bytes: 'a lot' is not a whole number: give 0 or more"),
     Bad(f"{WRITE} --limits-dir binary", f"binary/cpu_limit: '\\x00\\x01\\udcff' {CPUS}"),
     Bad("exec --env-file absent -- true", "cannot read absent: no such file: cgagent write makes it", FAILED),
@@ -478,9 +493,8 @@ def test_an_env_file_that_may_not_be_read_is_named_as_the_reason(open_to_all: Pa
     (open_to_all / "secret").write_text("GOMAXPROCS='2'\n")
     (open_to_all / "secret").chmod(0o600)
     done = run("exec", "--env-file", str(open_to_all / "secret"), "--", "true", user=65534, group=65534, cwd="/")
-    says = f"cgagent exec: cannot read {open_to_all}/secret: permission denied: "
-    assert done.returncode == FAILED
-    assert done.stderr.decode().startswith(says)
+    says = f"cgagent exec: cannot read {open_to_all}/secret: permission denied: let this user read the file\n"
+    assert (done.returncode, done.stderr.decode()) == (FAILED, says)
 
 
 def test_a_process_that_has_ended_is_named(place: Path) -> None:

@@ -65,10 +65,10 @@ def test_one_final_newline_is_the_kernels_and_no_more() -> None:
 
 
 def test_no_text_has_no_line_and_an_empty_line_stays_one() -> None:
-    assert whole_lines("") == []
-    assert whole_lines("\n") == [""]
-    assert whole_lines("a\nb\n") == whole_lines("a\nb") == ["a", "b"]
-    assert whole_lines("a\n\nb\n") == ["a", "", "b"]
+    assert list(whole_lines("")) == []
+    assert list(whole_lines("\n")) == [""]
+    assert list(whole_lines("a\nb\n")) == list(whole_lines("a\nb")) == ["a", "b"]
+    assert list(whole_lines("a\n\nb\n")) == ["a", "", "b"]
 
 
 @pytest.mark.parametrize(

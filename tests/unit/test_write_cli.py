@@ -161,6 +161,14 @@ def test_the_mode_is_what_was_asked_for_whatever_the_umask(words: list[str], mod
     assert stat.S_IMODE((place / "out").stat().st_mode) == mode
 
 
+def test_another_mode_is_given_to_an_unchanged_file_too(place: Path) -> None:
+    write()
+    write("--mode", "0600")
+    assert stat.S_IMODE((place / "out").stat().st_mode) == 0o600
+    write()  # no mode is asked for: the file has what it should have
+    assert stat.S_IMODE((place / "out").stat().st_mode) == 0o600
+
+
 # Merging.
 
 KEPT = "# by hand\nPORT='8080'\nNOTE='two\nlines'\n"

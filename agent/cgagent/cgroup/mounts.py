@@ -40,7 +40,8 @@ class _Line:
 
     __slots__ = ("id", "index", "parent", "point")
 
-    def __init__(self, index: int, fields: list[str]) -> None:
+    def __init__(self, index: int, head: str) -> None:
+        fields = head.split(" ", 5)
         self.index = index
         self.id, self.parent, self.point = fields[0], fields[1], unescape(fields[4])
 
@@ -71,28 +72,31 @@ def parse_mountinfo(text: str) -> list[Mount]:
         MalformedError: a line lacks fields that the kernel always writes.
     """
     found: list[tuple[int, Mount]] = []
-    lines: list[list[str]] = []
+    # Of each line what comes before the dash, and field 5: ten strings for each of 10,000 lines are slow and large.
+    heads: list[str] = []
+    points: list[str] = []
     for line in whole_lines(text):
-        fields = line.split(" ")
-        try:
-            dash = fields.index("-", 6)
-            kind, options = fields[dash + 1], fields[dash + 3]
-        except (ValueError, IndexError):
-            raise MalformedError(_FILE, line, "expected ten fields and a dash") from None
+        # What follows the dash is long on overlayfs, and of 10,000 lines a handful is wanted: it stays whole.
+        head, dash, tail = line.partition(" - ")
+        fields = head.split(" ", 5)
+        kind, _, rest = tail.partition(" ")
+        if not dash or len(fields) < 6 or " " not in rest:
+            raise MalformedError(_FILE, line, "expected ten fields and a dash")
         if not (fields[0].isdigit() and fields[1].isdigit() and fields[0].isascii() and fields[1].isascii()):
             raise MalformedError(_FILE, line, "expected a mount ID and its parent's")
         if kind in ("cgroup", "cgroup2"):
             if not (fields[3].startswith("/") and fields[4].startswith("/")):
                 raise MalformedError(_FILE, line, "expected a root and a mount point that start with /")
             version = 2 if kind == "cgroup2" else 1
-            mount = Mount(version, unescape(fields[3]), unescape(fields[4]), tuple(options.split(",")))
-            found.append((len(lines), mount))
-        lines.append(fields)
-    return _uncovered(found, lines) if found else []
+            mount = Mount(version, unescape(fields[3]), unescape(fields[4]), tuple(rest.split(" ")[1].split(",")))
+            found.append((len(points), mount))
+        heads.append(head)
+        points.append(fields[4])
+    return _uncovered(found, heads, points) if found else []
 
 
-def _uncovered(found: list[tuple[int, Mount]], lines: list[list[str]]) -> list[Mount]:
-    """Those of `found` (with their index in `lines`) that a path lookup still reaches.
+def _uncovered(found: list[tuple[int, Mount]], heads: list[str], points: list[str]) -> list[Mount]:
+    """Those of `found` (with their index in `heads`) that a path lookup still reaches; `points` is field 5 of each.
 
     A later mount on the same directory, or on one above it, hides what was mounted there before, unless the
     hidden-looking mount was itself made inside it (it is then one of its descendants in the mount tree).
@@ -101,12 +105,12 @@ def _uncovered(found: list[tuple[int, Mount]], lines: list[list[str]]) -> list[M
     prefixes = {prefix for _, mount in found for prefix in _prefixes(mount.point)}
     at: dict[str, list[_Line]] = {}
     by_id: dict[str, _Line] = {}
-    for index, fields in enumerate(lines):
-        if fields[4] in prefixes or "\\" in fields[4]:
-            line = _Line(index, fields)
+    for index, point in enumerate(points):
+        if point in prefixes or "\\" in point:
+            line = _Line(index, heads[index])
             at.setdefault(line.point, []).append(line)
             by_id[line.id] = line
-    return [mount for index, mount in found if not _is_covered(_Line(index, lines[index]), at, by_id)]
+    return [mount for index, mount in found if not _is_covered(_Line(index, heads[index]), at, by_id)]
 
 
 def _is_covered(mount: _Line, at: dict[str, list[_Line]], by_id: dict[str, _Line]) -> bool:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from cgagent.errors import MalformedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 UINT64_MAX = (1 << 64) - 1
 INT64_MAX = (1 << 63) - 1
 _MAX_CPUS = 1 << 16  # CONFIG_NR_CPUS is 8192 at most; the bound keeps `0-4000000000` from taking all memory
@@ -55,12 +59,18 @@ def format_cpu_list(cpus: frozenset[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def whole_lines(text: str) -> list[str]:
-    """The lines of a file whose every line the kernel ends with a newline; an empty line stays one.
+def whole_lines(text: str) -> Iterator[str]:
+    """The lines of a file whose every line the kernel ends with a newline, one by one; an empty line stays one.
 
     No line at all is no malformed file: a kernel without cgroup mounts has an empty /proc/PID/cgroup.
     """
-    return one_line(text).split("\n") if text else []
+    start, size = 0, len(text)
+    while start < size:
+        end = text.find("\n", start)
+        if end < 0:
+            end = size
+        yield text[start:end]
+        start = end + 1
 
 
 def flat_keyed(text: str) -> dict[str, str]:

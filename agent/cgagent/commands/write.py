@@ -37,7 +37,7 @@ def configure(parser: Parser) -> None:
         help="dotenv (default: for a shell's ., systemd, fileKeyRef), docker (no quotes), shell (export), json",
     )
     parser.add_argument("--merge", action="store_true", help="keep the other lines of an existing file")
-    parser.add_argument("--mode", metavar="OCTAL", default="0644", help="permissions of the file (default 0644)")
+    parser.add_argument("--mode", metavar="OCTAL", help="permissions of the file (default 0644)")
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
     parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
     parser.add_argument("--pid", metavar="N", help="decide for a running process")
@@ -58,7 +58,7 @@ def run(arguments: Arguments) -> int:
         raise UsageError("--merge does not go with --format json", "choose dotenv, docker or shell")
     if arguments.merge and path == "-":
         raise UsageError("--merge does not go with --env-file -", "name the file whose lines are to be kept")
-    mode = envfile.parse_mode(arguments.mode, "--mode")
+    mode = None if arguments.mode is None else envfile.parse_mode(arguments.mode, "--mode")
     settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
     code = settled.check("write")
     if code:
