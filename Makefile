@@ -13,6 +13,8 @@ $(VENV)/.run: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "no virtual environment: on Debian, apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	# Where PYTHONDONTWRITEBYTECODE is set, each start would compile anew: 10 ms.
+	$(BIN)/python -m compileall -q agent
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
@@ -26,6 +28,12 @@ run: $(VENV)/.run ## the main job: explain, write an env file, start a program w
 .PHONY: test
 test: $(VENV)/.dev ## the default tests
 	pytest
+
+.PHONY: bench
+bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
+	$(BIN)/python -m compileall -q agent
+	python tests/bench/bench_start.py
+	python tests/bench/bench_growth.py
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and mypy --strict

@@ -27,6 +27,7 @@ HOMES = {
     "yaml": "yamltext",
     "watchdog": "watch",
     "prometheus_client": "metrics",
+    "bcrypt": "metrics",
     "pyroute2": "launch",
     "shtab": "completion",
 }
