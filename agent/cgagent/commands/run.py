@@ -149,6 +149,10 @@ def run(arguments: Arguments) -> int:
         from cgagent.launch.gc import collect
 
         return collect()
+    import gc
+
+    # Three processes of a few milliseconds each: collecting only makes them copy each other's pages.
+    gc.disable()
     from cgagent.launch.launcher import launch
     from cgagent.launch.spec import Spec
 

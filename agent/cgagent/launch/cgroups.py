@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 SIGKILL = 9
 # v1's name of a controller -> v2's
 V2_NAMES = {"blkio": "io"}
+# Files whose count under that key says so, where they are.
+_REFUSALS = (
+    ("memory", ("memory.oom_control", "memory.events"), "oom_kill"),
+    ("pids", ("pids.events",), "max"),
+)
 _PATIENCE = 2.0  # seconds that a killed process may take to leave its cgroup
 
 
@@ -165,6 +170,18 @@ class Cgroups:
     def unified(self) -> Cgroup | None:
         """The v2 directory."""
         return next((one for one in self.made if one.version == 2), None)
+
+    def has_refused(self) -> bool:
+        """Whether a limit has had the kernel kill a process or refuse a fork."""
+        for controller, files, key in _REFUSALS:
+            cgroup = self.find(controller)
+            if cgroup is None:
+                continue
+            for file in files:
+                for line in read(f"{cgroup.directory}/{file}").split("\n"):
+                    if line.startswith(key) and line != f"{key} 0":
+                        return True
+        return False
 
     def remove_empty(self) -> None:
         """Remove those directories that nobody is in any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.launch import cgroups, gc
+from cgagent.launch import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ def _keep(
     try:
         os.setsid()
         _let_go((reader, init, *kept))
-        gc.sweep([os.path.dirname(one.directory) for one in made.made])
         if os.read(reader, 1):
             os._exit(0)
         try:

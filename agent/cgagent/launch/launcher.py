@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cgagent.launch.identity import User
     from cgagent.launch.keeper import Keeper
     from cgagent.launch.network import Plan
-    from cgagent.launch.report import Report, StatsFile
+    from cgagent.launch.report import StatsFile
     from cgagent.launch.spec import Spec
     from cgagent.launch.tty import Terminal
 else:
@@ -53,6 +53,9 @@ _FLAGS = {
 }
 # A signal with this si_code comes from the terminal, which has sent it to the command as well.
 _SI_KERNEL = 0x80
+# A command that runs longer than this has a keeper. One that does not is gone before a keeper would be ready; what a
+# launcher killed so early leaves is the next start's to remove.
+_SHORT_MS = 10
 # Not ours to pass on: faults and pipes of our own, and what stops a background process at its terminal.
 _OWN_SIGNALS = frozenset(
     (
@@ -146,6 +149,7 @@ class Container:
             _raise_hard_limit(self.pid, ulimit.number, ulimit.hard)
         channel.tell_maps()
         from cgagent.launch.cgroups import Cgroups
+        from cgagent.launch.gc import sweep
 
         self.cgroups = Cgroups(self.name)
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
@@ -158,10 +162,7 @@ class Container:
         channel.send(_orders(self.cgroups, resolver, environ, _seccomp(spec)))
         if spec.tty:
             self._take_terminal(channel)
-        from cgagent.launch.keeper import Keeper
-
-        kept = (self._terminal.saved[0],) if self._terminal and self._terminal.saved else ()
-        self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
+        sweep([os.path.dirname(one.directory) for one in self.cgroups.made])
         for line in self.cgroups.missing:
             _say(line)
 
@@ -189,23 +190,30 @@ class Container:
 
     def wait(self) -> int:
         """Pass signals on until the command has ended; return its exit code."""
-        # What is needed at the end is loaded while the command runs.
-        from cgagent.launch.report import Report
-
         signals = signalfd(self._forwarded)
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._channel.end, select.POLLIN)
+        ready = dict(poll.poll(_SHORT_MS))
+        if not ready:
+            self._keep()
         while True:
-            ready = dict(poll.poll())
             if signals in ready:
                 info = memoryview(os.read(signals, SIGINFO_SIZE)).cast("i")
                 self._on_signal(info[0], info[2])  # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code
             if self._channel.end in ready:
                 said = os.read(self._channel.end, 1)
                 # PID 1 that was killed, or that the command itself has been, says nothing: its status does.
-                code = said[0] if said else self._reap()
-                return self._tell(Report(self.cgroups, self.spec.resources, code, time.monotonic() - self.began))
+                return self._tell(said[0] if said else self._reap())
+            ready = dict(poll.poll())
+
+    def _keep(self) -> None:
+        """Have a keeper, now that the command turns out to be no short one."""
+        from cgagent.launch.keeper import Keeper
+
+        kept = (self._terminal.saved[0],) if self._terminal and self._terminal.saved else ()
+        if self.cgroups is not None:
+            self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
 
     def _on_signal(self, number: int, si_code: int) -> None:
         if number == signal.SIGCHLD:
@@ -223,20 +231,24 @@ class Container:
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else 128 - code
 
-    def _tell(self, report: Report) -> int:
+    def _tell(self, code: int) -> int:
         """Say why the command ended, as far as limits had a part in it; return its exit code."""
         if self._terminal is not None:
             self._terminal.finish()
             self._terminal = None
-        if report.code or self.spec.stats or self._stats:
-            report.complete()
+        asked = self.spec.stats or self._stats is not None
+        if self.cgroups is None or not (code or asked or self.cgroups.has_refused()):
+            return code
+        from cgagent.launch.report import Report
+
+        report = Report(self.cgroups, self.spec.resources, code, time.monotonic() - self.began)
         for line in report.reasons():
             _say(line)
         if self.spec.stats:
             os.write(2, report.screen().encode())
         if self._stats is not None:
             self._stats.write(report)
-        return report.code
+        return code
 
     def _forward(self, number: int) -> None:
         if number == signal.SIGTERM:

@@ -41,11 +41,6 @@ class Report:
         self._made = made
         self.events = self._read("memory", lambda dialect, get: dialect.memory_events(get))
         self.pids = self._read("pids", _pids)
-        self.cpu: Numbers = {}
-        self.memory: Numbers = {}
-
-    def complete(self) -> None:
-        """Read what is told only where it is asked for, or where something went wrong."""
         self.cpu = self._read("cpuacct", lambda dialect, get: dialect.cpu_usage(get))
         self.cpu.update(self._read("cpu", lambda dialect, get: dialect.cpu_throttling(get)))
         self.memory = self._read("memory", lambda dialect, get: dialect.memory_usage(get))
@@ -83,8 +78,6 @@ class Report:
 
     def _reached(self, limit: int) -> bool:
         """Whether the container came near its own limit; some kernels' v1 counts no failures (`memory.failcnt`)."""
-        if not self.memory:
-            self.complete()
         return bool(self.events.get("max")) or (self.memory.get("peak_bytes") or 0) >= limit - limit // 32
 
     def _share(self) -> float | None:
