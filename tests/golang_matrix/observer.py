@@ -1,4 +1,7 @@
-"""A Go program that tells the GOMAXPROCS and memory limit that it runs with, by toolchain and go.mod's `go` line."""
+"""A Go program that tells the GOMAXPROCS and memory limit that it runs with.
+
+It is built by a toolchain, with a `go` line in go.mod, and with a module that may set the two, imported for its effect.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 
-from golang.toolchain import cache, toolchain
+from golang.toolchain import UnavailableError, cache, toolchain
 
 _MAIN = """\
 package main
@@ -20,7 +23,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
-)
+{imports})
 
 func main() {
 	// The runtime looks for a new quota while something runs.
@@ -40,35 +43,48 @@ func main() {
 """
 
 
-def observer(version: str, go_line: str) -> str:
+def observer(version: str, go_line: str, module: str = "") -> str:
     """The program's path; built where it is not in the cache, which a machine that is booted for tests can't do.
 
+    `module` is `PATH@VERSION` of a module whose root package is imported; the Go module proxy has to serve it.
+
     Raises:
-        golang.toolchain.UnavailableError: the toolchain can't be had.
-        subprocess.CalledProcessError: it can't be built.
+        golang.toolchain.UnavailableError: the toolchain or the module can't be had.
     """
-    digest = hashlib.sha256(_MAIN.encode()).hexdigest()[:12]
-    built = f"{cache()}/programs/observer-{version}-{go_line}-{digest}"
-    if os.path.exists(built):
-        return built
-    go = toolchain(version)
-    os.makedirs(os.path.dirname(built), exist_ok=True)
-    source = tempfile.mkdtemp(prefix="cgagent-test-")
-    try:
-        for name, text in (("go.mod", f"module example.com/observer\n\ngo {go_line}\n"), ("main.go", _MAIN)):
-            with open(f"{source}/{name}", "w", encoding="utf-8") as file:
-                file.write(text)
-        environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": source,
-            "GOCACHE": f"{cache()}/go-build",
-            "GOTOOLCHAIN": "local",
-            "CGO_ENABLED": "0",
-        }
-        command = [go, "build", "-buildvcs=false", "-o", f"{source}/observer", "."]
-        subprocess.run(command, cwd=source, env=environ, check=True, capture_output=True, text=True)
-        shutil.move(f"{source}/observer", f"{built}.{os.getpid()}")
-        os.rename(f"{built}.{os.getpid()}", built)
-    finally:
-        shutil.rmtree(source)
+    path, _, module_version = module.partition("@")
+    main = _MAIN.replace("{imports}", f'\t_ "{path}"\n' if path else "")
+    go_mod = f"module example.com/observer\n\ngo {go_line}\n"
+    if path:
+        go_mod += f"\nrequire {path} {module_version}\n"
+    digest = hashlib.sha256(f"{main}{go_mod}".encode()).hexdigest()[:12]
+    built = f"{cache()}/programs/observer-{version}-{digest}"
+    if not os.path.exists(built):
+        os.makedirs(os.path.dirname(built), exist_ok=True)
+        source = tempfile.mkdtemp(prefix="cgagent-test-")
+        try:
+            _build(toolchain(version), source, {"go.mod": go_mod, "main.go": main})
+            shutil.move(f"{source}/observer", f"{built}.{os.getpid()}")
+            os.rename(f"{built}.{os.getpid()}", built)
+        finally:
+            shutil.rmtree(source)
     return built
+
+
+def _build(go: str, source: str, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        with open(f"{source}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+    environ = {
+        **os.environ,
+        "GOCACHE": f"{cache()}/go-build",
+        "GOMODCACHE": f"{cache()}/go-modules",
+        "GOENV": "off",
+        "GOFLAGS": "-mod=mod -modcacherw",
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+    }
+    command = [go, "build", "-buildvcs=false", "-o", f"{source}/observer", "."]
+    try:
+        subprocess.run(command, cwd=source, env=environ, check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        raise UnavailableError(error.stderr.strip()) from error

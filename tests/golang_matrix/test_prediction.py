@@ -13,11 +13,12 @@ import pytest
 
 from cgagent.cgroup.limits import read_limits
 from cgagent.golang.buildinfo import read
+from cgagent.golang.libraries import AUTOMAXPROCS, AUTOMEMLIMIT
 from cgagent.golang.runtime import Prediction, predict
 from cgagent.host import Host
 from golang.toolchain import UnavailableError
 from golang_matrix.observer import observer
-from kernel.cgroups import NO_QUOTA, Group
+from kernel.cgroups import MIB, NO_QUOTA, Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,17 +44,29 @@ ENVIRONMENTS = {
     "containermaxprocs=0": {"GODEBUG": "containermaxprocs=0"},
     "containermaxprocs=-1": {"GODEBUG": "containermaxprocs=-1"},
 }
+LIBRARIES = [
+    *(f"{AUTOMAXPROCS}@{version}" for version in ("v1.4.0", "v1.5.0", "v1.5.1", "v1.5.2", "v1.6.0")),
+    *(
+        f"{AUTOMEMLIMIT}@{version}"
+        for version in ("v0.2.5", "v0.2.6", "v0.6.1", "v0.7.0", "v0.7.3", "v0.7.4", "v0.7.5")
+    ),
+    f"{AUTOMEMLIMIT}@v1.0.0",
+    f"{AUTOMEMLIMIT}@v1.0.1",
+]
 QUOTAS = (NO_QUOTA, 50_000, 100_000, 150_000, 250_000, 400_000)  # microseconds in a period of 100,000
 CPUS = len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(params=PROGRAMS, ids=lambda one: f"Go {one[0]}, go {one[1]}")
 def program(request: pytest.FixtureRequest) -> str:
-    version, go_line = request.param
+    return built(*request.param)
+
+
+def built(version: str, go_line: str, module: str = "") -> str:
     try:
-        return observer(version, go_line)
+        return observer(version, go_line, module)
     except (UnavailableError, OSError) as error:
-        pytest.skip(f"Go {version} can't be had here: {error}")
+        pytest.skip(f"Go {version} or {module or 'nothing else'} can't be had here: {error}")
 
 
 def run(start: Start, program: str, group: Group, environment: dict[str, str], *prefix: str) -> subprocess.Popen[str]:
@@ -103,6 +116,24 @@ def test_starts_with_what_was_predicted_on_one_cpu(top: Group, start: Start, pro
 def test_starts_with_what_was_predicted_below_a_parents_quota(top: Group, start: Start, program: str) -> None:
     top.set_quota(250_000)
     matches(run(start, program, top.child("leaf", ("cpu",)), {}), {})
+
+
+@pytest.mark.parametrize("where", ["its own cgroup", "its parent"])
+@pytest.mark.parametrize("module", LIBRARIES)
+def test_starts_with_what_was_predicted_of_a_library(top: Group, start: Start, module: str, where: str) -> None:
+    own = top.child("leaf", ("cpu", "memory"))
+    # v1 lets no child have more CPU than its parent: the parent alone has a quota, or its own cgroup alone.
+    (own if where == "its own cgroup" else top).set_quota(260_000)
+    top.set_memory((400 if where == "its own cgroup" else 300) * MIB)
+    own.set_memory((300 if where == "its own cgroup" else 400) * MIB)
+    matches(run(start, built("1.27.3", "1.27", module), own, {}), {})
+
+
+@pytest.mark.parametrize("share", ["0.5", "1", "off", "1.5", "half"])
+def test_starts_with_what_was_predicted_of_automemlimits_share(top: Group, start: Start, share: str) -> None:
+    top.set_memory(333 * MIB)
+    environment = {"AUTOMEMLIMIT": share}
+    matches(run(start, built("1.27.3", "1.27", f"{AUTOMEMLIMIT}@v1.0.1"), top, environment), environment)
 
 
 # What Docker does on v1: the container's cgroup is all that is mounted.

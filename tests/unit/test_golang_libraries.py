@@ -166,6 +166,11 @@ class TestAutomemlimit:
     def test_before_0_7_reads_what_is_mounted_on_v1(self, tmp_path: Path) -> None:
         assert with_library(AUTOMEMLIMIT, "v0.6.1", on_v1(tmp_path, V1_MEMORY)).gomemlimit.value == NO_MEMORY_LIMIT
 
+    def test_before_0_5_takes_v1s_unlimited_for_a_limit(self, tmp_path: Path) -> None:
+        # uint64(float64(9223372036854771712) * 0.9), as v0.2.6 set it on a machine without limits
+        expected = with_library(AUTOMEMLIMIT, "v0.4.0", on_v1(tmp_path, V1_MEMORY)).gomemlimit
+        assert expected.value == 8301034833169294336
+
     @pytest.mark.parametrize(("version", "mib"), [("v0.2.5", None), ("v0.2.6", 300), ("v0.7.4", 200)])
     def test_knows_v1_and_v2_together_since_0_2_6(self, tmp_path: Path, version: str, mib: int | None) -> None:
         files = dict(V1_MEMORY)

@@ -39,7 +39,7 @@ _MAX_SEARCH = 64 << 20
 _MAX_FALSE_HITS = 1000
 _MAX_VERSION = 4096
 # The text of kubelet, with some 250 modules, is 25 KiB.
-_MAX_TEXT = 1 << 20
+_MAX_TEXT = 1 << 19
 
 
 class BuildInfo(Record):

@@ -143,7 +143,8 @@ def _seen_limit(release: tuple[int, ...], limits: Limits) -> tuple[int, str] | N
         return None if memory.bytes is None or memory.source is None else (memory.bytes, memory.source)
     # The links' texts: unlike us, it does not compare a limit with the machine's memory.
     sizes = [(int(link.raw), link.file) for link in _seen_memory(release, limits) if link.raw.isdigit()]
-    return min((size for size in sizes if size[0] < UNLIMITED), default=None)
+    # Before 0.5.0 it took v1's "unlimited" for a limit, and set the share of that.
+    return min((size for size in sizes if size[0] < UNLIMITED or release < (0, 5)), default=None)
 
 
 def _seen_memory(release: tuple[int, ...], limits: Limits) -> list[MemoryLink]:

@@ -123,10 +123,11 @@ def _needs_quotes(text: str, characters: str) -> bool:
 def _closing_quote(text: str) -> int:
     """The index behind the Go string literal that `text` starts with; 0 where it does not end."""
     quote, at = text[0], 1
-    while at < len(text):
-        if text[at] == quote:
-            return at + 1
-        at += 2 if text[at] == "\\" and quote == '"' else 1
+    while (end := text.find(quote, at)) >= 0:
+        escape = text.find("\\", at, end) if quote == '"' else -1
+        if escape < 0:
+            return end + 1
+        at = escape + 2
     return 0
 
 
