@@ -45,12 +45,12 @@ def program(
     before: bytes = b"",
     relro: bytes = b"",
     behind_headers: bytes = b"",
+    code: bytes = b"\x90" * 64,
 ) -> bytes:
     """An ELF file whose writable segment holds `before` and `blob`; `named`: the section .go.buildinfo names it.
 
     `relro` goes into a writable segment of its own before that one, as in a position independent executable.
     """
-    code = b"\x90" * 64
     relro_at = _HEADERS + len(code)
     data_at = relro_at + len(relro)
     data = before + blob

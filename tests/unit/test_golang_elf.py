@@ -61,6 +61,13 @@ class TestEveryKind:
 
 
 class TestBounds:
+    def test_looks_no_further_for_the_end_of_a_sections_name_than_names_are_long(self, elf_of: Open) -> None:
+        # The code is taken for the table of names, in which no name ends within 128 bytes.
+        content = program(BLOB, code=b"\x90" * 200 + b"\0")
+        table = content.rindex(content.index(b"\0.go.buildinfo").to_bytes(8, "little"))
+        names = content.index(b"\x90").to_bytes(8, "little") + (201).to_bytes(8, "little")
+        assert list(elf_of(content[:table] + names + content[table + 16 :]).sections()) == []
+
     def test_reads_no_further_than_the_segment(self, elf_of: Open) -> None:
         elf = elf_of(program(BLOB))
         assert elf.read(data_address() + len(BLOB) - 2, 100) == b".."
