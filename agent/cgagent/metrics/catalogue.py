@@ -232,7 +232,9 @@ def agent(counted: Counters) -> Iterator[Metric]:
     reloaded = counted.config_last_reload_successful
     yield counters("limit_changes_total", "Changes of a limit that the agent saw.", "resource", changes)
     yield counter("env_file_writes_total", "Times that the env file was written.", counted.env_file_writes)
-    yield counter("env_file_write_failures_total", "Times that it failed.", counted.env_file_write_failures)
+    yield counter(
+        "env_file_write_failures_total", "Times that writing the env file failed.", counted.env_file_write_failures
+    )
     yield gauge(
         "env_file_last_write_timestamp_seconds", "When the env file was last written.", counted.env_file_last_write
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cgagent.metrics.settings import Settings
 
 _END = b"\r\n\r\n"
-# After an answer that ends the connection, so much of what the client still sends is taken in, for so long: closing
+# After an error that ends the connection, so much of what the client still sends is taken in, for so long: closing
 # with unread bytes sends a reset, which may overtake the answer.
 _LINGER_BYTES, _LINGER_SECONDS = 1 << 16, 1.0
 
@@ -125,14 +125,14 @@ class Server:
             self._connections.busy(connection)
             request = parse_request(head)
             method = request.method
-            response = self._routes.answer(request)
             keep_alive = request.keep_alive and not self._connections.crowded and not self._closing
+            response = self._routes.answer(request)
         except HttpError as error:
             response = plain(error.text, error.status, error.headers)
         connection.settimeout(self._read_timeout)
         connection.sendall(serialize(response, method, keep_alive, self._guard.headers()))
         self._connections.waiting(connection)
-        if not keep_alive:
+        if not keep_alive and response.status >= 400:
             reader.linger()
         return keep_alive
 
@@ -170,7 +170,8 @@ class _Reader:
             if not self._buffer:
                 deadline = min(deadline, time.monotonic() + self._seconds) if piece.strip() else deadline
             self._buffer = (self._buffer + piece).lstrip(b"\r\n")
-        head, _, self._buffer = self._buffer.partition(_END)
+        head, _, rest = self._buffer.partition(_END)
+        self._buffer = rest.lstrip(b"\r\n")  # empty lines before a request are ignored (RFC 9112 2.2)
         return head
 
     def _receive(self, deadline: float) -> bytes | None:
