@@ -6,10 +6,15 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A busy machine is no failure, and a checkout may be read-only.
+settings.register_profile("unit", deadline=None, database=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture(autouse=True)

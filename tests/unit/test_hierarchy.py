@@ -124,6 +124,11 @@ def test_a_mount_of_something_else_is_a_stranger(placed: Placed) -> None:
         assert _levels(found) == [("/docker", ["/cg"])]
 
 
+def test_a_cousins_mount_above_the_namespace_is_a_stranger(placed: Placed) -> None:
+    assert placed("/x", ("/../cousin", "/cg"), directories=("/cg",)).standing == STRANGER
+    assert placed("/x", ("/..", "/cg"), directories=("/cg",)).standing == ANCESTOR
+
+
 def test_a_sibling_namespaces_process_is_not_below_our_root(placed: Placed) -> None:
     assert placed("/../x", ("/", "/cg"), directories=("/cg/x",)).standing == STRANGER
 

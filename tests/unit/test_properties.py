@@ -130,7 +130,7 @@ def test_any_old_env_file_can_be_merged_and_read(old: str, style: str) -> None:
     _tame(lambda: envfile.parse(old, "f"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FILES, FILES, FILES, FILES)
 def test_a_whole_tree_of_rubbish_is_read_and_decided_on(cgroup: str, mounts: str, limit: str, other: str) -> None:
     with tempfile.TemporaryDirectory(prefix="cgagent-test-") as top:
@@ -146,7 +146,7 @@ def test_a_whole_tree_of_rubbish_is_read_and_decided_on(cgroup: str, mounts: str
             assert envfile.header(limits).isprintable()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0\n"), min_size=1, max_size=12), max_size=4))
 def test_a_cgroup_of_any_name_is_found(names: list[str]) -> None:
     names = [name for name in names if name not in (".", "..")]
