@@ -147,6 +147,10 @@ class TestOtherFiles:
     def test_an_elf_file_without_build_info_is_no_go_program(self) -> None:
         assert read_bytes(program(bytes(64), named=False)) is None
 
+    def test_an_object_file_is_no_go_program(self) -> None:
+        # Object files and kernel modules have no program headers.
+        assert read_bytes(_with(GOOD, 54, "HH", 0, 0)) is None
+
     def test_the_interpreter_is_no_go_program(self) -> None:
         assert read("/proc/self/exe") is None
 
@@ -187,7 +191,7 @@ class TestDamagedFiles:
             (GOOD[:12], "no ELF header"),
             (GOOD[:40], "the file ends in its ELF header"),
             (GOOD[:90], "the file ends before its program headers do"),
-            (_with(GOOD, 56, "H", 0), "no program headers as linkers write them"),
+            (_with(GOOD, 56, "H", 1025), "no program headers as linkers write them"),
             (_with(GOOD, 54, "H", 55), "no program headers as linkers write them"),
             (GOOD[: _BLOB_AT + 40], "its Go build info points outside of its data"),
             (GOOD[: _BLOB_AT + 20], "its Go build info is cut off"),

@@ -94,7 +94,9 @@ class Elf:
 
     def _read_segments(self, offset: int, entry_size: int, count: int) -> list[Segment]:
         header = self._struct("IIQQQQQQ" if self.wide else "IIIIIIII")
-        if entry_size != header.size or not 0 < count <= _MAX_SEGMENTS:
+        if count == 0:  # an object file or kernel module: nothing of it is mapped as it is
+            return []
+        if entry_size != header.size or count > _MAX_SEGMENTS:
             raise CgagentError("no program headers as linkers write them")
         table = self.pread(offset, count * entry_size)
         if len(table) < count * entry_size:
