@@ -29,6 +29,12 @@ run: $(VENV)/.run ## the main job: explain, write an env file, start a program w
 test: $(VENV)/.dev ## the default tests
 	pytest
 
+.PHONY: test-kernel-v1 test-kernel-v2
+test-kernel-v1: $(VENV)/.dev ## real cgroups v1, here or in an emulated machine; needs root
+	tests/machine/tier v1
+test-kernel-v2: $(VENV)/.dev ## real cgroups v2, here or in an emulated machine; needs root
+	tests/machine/tier v2
+
 .PHONY: bench
 bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	$(BIN)/python -m compileall -q agent
