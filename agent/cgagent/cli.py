@@ -37,6 +37,8 @@ COMMANDS = {
     "explain": ("explain", "what was seen, what was decided, why, and what is wrong"),
     "write": ("write", "detect, decide, and write the env file"),
     "exec": ("exec_", "set the variables, then become a command"),
+    "watch": ("watch", "the sidecar: keep the env file current, run hooks, serve metrics"),
+    "config": ("config", "check a config file of watch, or print an example"),
     "run": ("run", "run a command in new namespaces under a container's limits"),
     "completion": ("completion", "print the completion script of a shell"),
 }

@@ -5,11 +5,13 @@
 #    source ~/.local/share/bash_completion/cgagent
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_cgagent_subparsers=(explain write exec run completion help)
+_shtab_cgagent_subparsers=(explain write exec watch config run completion help)
 
 _shtab_cgagent_explain_option_strings=(-h --help --pid --binary --root -o --output --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
 _shtab_cgagent_write_option_strings=(-h --help --env-file --format --merge --mode --quiet --root --pid --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
 _shtab_cgagent_exec_option_strings=(-h --help --env-file --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
+_shtab_cgagent_watch_option_strings=(-h --help --env-file --format --merge --mode --config --target --target-name --target-exe --settle --poll --hook --state-dir --web.listen-address --web.telemetry-path --web.max-requests --web.config.file --log.level --log.format --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
+_shtab_cgagent_config_option_strings=(-h --help)
 _shtab_cgagent_run_option_strings=(-h --help --init --interactive -i --rm --cpus --cpu-quota --cpu-period --cpu-shares -c --cpu-weight --cpuset-cpus --cpuset --cpuset-mems --memory -m --memory-swap --memory-high --memory-reservation --pids-limit --pids --device-read-bps --io-read-bps --device-write-bps --io-write-bps --device-read-iops --io-read-iops --device-write-iops --io-write-iops --ulimit --cgroup-parent --best-effort --share --hostname --time-offset --net --network --net-rate --net-nat --dns --rootfs --read-only --volume -v --tmpfs --workdir -w --user -u --env -e --env-file --go-env --tty -t --no-init --stop-timeout --preserve-fds --cap-add --cap-drop --security-opt --privileged --stats --stats-file --gc)
 _shtab_cgagent_completion_option_strings=(-h --help)
 _shtab_cgagent_help_option_strings=(-h --help)
@@ -24,6 +26,14 @@ _shtab_cgagent_write___limits_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_cgagent_exec_pos_0_COMPGEN=_cgagent_programs
 _shtab_cgagent_exec___env_file_COMPGEN=_shtab_compgen_files
 _shtab_cgagent_exec___limits_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_cgagent_watch___env_file_COMPGEN=_shtab_compgen_files
+_shtab_cgagent_watch___config_COMPGEN=_shtab_compgen_files
+_shtab_cgagent_watch___target_exe_COMPGEN=_shtab_compgen_files
+_shtab_cgagent_watch___state_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_cgagent_watch___web_telemetry_path_COMPGEN=_shtab_compgen_files
+_shtab_cgagent_watch___web_config_file_COMPGEN=_shtab_compgen_files
+_shtab_cgagent_watch___limits_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_cgagent_config_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_cgagent_run_pos_0_COMPGEN=_cgagent_programs
 _shtab_cgagent_run___cgroup_parent_COMPGEN=_shtab_compgen_files
 _shtab_cgagent_run___rootfs_COMPGEN=_shtab_compgen_dirs
@@ -44,11 +54,18 @@ _shtab_cgagent_write___limits_from_choices=(auto cgroup given)
 _shtab_cgagent_exec___cpu_rounding_choices=(ceil floor go)
 _shtab_cgagent_exec___on_error_choices=(fail ignore)
 _shtab_cgagent_exec___limits_from_choices=(auto cgroup given)
+_shtab_cgagent_watch___format_choices=(dotenv docker shell json)
+_shtab_cgagent_watch___log_level_choices=(debug info warning error)
+_shtab_cgagent_watch___log_format_choices=(logfmt json)
+_shtab_cgagent_watch___cpu_rounding_choices=(ceil floor go)
+_shtab_cgagent_watch___on_error_choices=(fail ignore)
+_shtab_cgagent_watch___limits_from_choices=(auto cgroup given)
+_shtab_cgagent_config_pos_0_choices=(check example)
 _shtab_cgagent_run___net_choices=(none host veth)
 _shtab_cgagent_run___network_choices=(none host veth)
 _shtab_cgagent_completion_pos_0_choices=(bash zsh fish)
-_shtab_cgagent_help_pos_0_choices=(explain write exec run completion)
-_shtab_cgagent_pos_0_choices=(explain write exec run completion help)
+_shtab_cgagent_help_pos_0_choices=(explain write exec watch config run completion)
+_shtab_cgagent_pos_0_choices=(explain write exec watch config run completion help)
 
 _shtab_cgagent_explain__h_nargs=0
 _shtab_cgagent_explain___help_nargs=0
@@ -68,6 +85,14 @@ _shtab_cgagent_exec___help_nargs=0
 _shtab_cgagent_exec___override_nargs=0
 _shtab_cgagent_exec___require_limits_nargs=0
 _shtab_cgagent_exec___trust_given_nargs=0
+_shtab_cgagent_watch__h_nargs=0
+_shtab_cgagent_watch___help_nargs=0
+_shtab_cgagent_watch___merge_nargs=0
+_shtab_cgagent_watch___override_nargs=0
+_shtab_cgagent_watch___require_limits_nargs=0
+_shtab_cgagent_watch___trust_given_nargs=0
+_shtab_cgagent_config__h_nargs=0
+_shtab_cgagent_config___help_nargs=0
 _shtab_cgagent_run_pos_0_nargs=...
 _shtab_cgagent_run__h_nargs=0
 _shtab_cgagent_run___help_nargs=0

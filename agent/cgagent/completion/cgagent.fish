@@ -50,8 +50,8 @@ function _shtab_cgagent_using
   test "$_shtab_cgagent_cmdpath" = "$argv"
 end
 
-set -g _shtab_cgagent_commands explain write exec run completion help
-set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --hostname --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --preserve-fds --root --rootfs --security-opt --share --stats-file --stop-timeout --time-offset --tmpfs --ulimit --user --volume --workdir -c -e -m -o -u -v -w
+set -g _shtab_cgagent_commands explain write exec watch config run completion help
+set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --hook --hostname --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --security-opt --settle --share --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -m -o -u -v -w
 
 complete -c cgagent -e
 complete -c cgagent -f
@@ -119,6 +119,44 @@ complete -c cgagent -n '_shtab_cgagent_using exec' -l limits-dir -xka "(__fish_c
 complete -c cgagent -n '_shtab_cgagent_using exec' -l limits-from -xka "auto cgroup given" -d 'auto (default): given limits win, else the cgroup'"'"'s; cgroup or given: these alone'
 complete -c cgagent -n '_shtab_cgagent_using exec' -l trust-given -d 'believe a given limit as large as the machine, which the downward API also reports for no limit at all'
 complete -c cgagent -n '_shtab_cgagent_using exec; and test $_shtab_cgagent_npos -ge 0' -ka "(__fish_complete_command)" -d 'what to become, with its arguments'
+complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a watch -d 'the sidecar: keep the env file current, run hooks, serve metrics'
+complete -c cgagent -n '_shtab_cgagent_using watch' -s h -l help -d 'show this help message and exit'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l env-file -xka "(__fish_complete_path (commandline -ct))" -d 'the file to keep current'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l format -xka "dotenv docker shell json" -d 'as for write (default dotenv)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l merge -d 'keep the other lines of an existing file'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l mode -x -d 'permissions of the file (default 0644)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings and hooks in YAML; see cgagent config example'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l target -x -d 'whose limits: our own cgroup'"'"'s (default), a process'"'"'s, or in a pod with a shared process namespace the application'"'"'s, which is found again after a restart'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l target-name -x -d 'with auto, the process of this name (comm)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l target-exe -xka "(__fish_complete_path (commandline -ct))" -d 'with auto, the process that runs this file, or its name'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l settle -x -d 'wait so long for the rest of a burst (default 50ms)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l poll -x -d 'look anyway after this time (default 30s)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l hook -x -d 'what to do when the values have changed, repeatable: signal:HUP (to the target), exec:/path/to/program, http://host:port/path (POST of JSON)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l state-dir -xka "(__fish_complete_directories)" -d 'keep counters here across restarts: limit changes, OOM kills'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l web.listen-address -x -d 'serve /metrics, /healthz, /readyz and / here, repeatable; without it nothing is served'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l web.telemetry-path -xka "(__fish_complete_path (commandline -ct))" -d 'of the metrics (default /metrics)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l web.max-requests -x -d 'connections at a time (default 40)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l web.config.file -xka "(__fish_complete_path (commandline -ct))" -d 'TLS and basic auth'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l log.level -xka "debug info warning error" -d 'least to log (default info)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l log.format -xka "logfmt json" -d 'default logfmt'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l memory-ratio -x -d 'share of the memory limit that GOMEMLIMIT gets (default 0.9)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l memory-reserve -x -d 'taken off the memory limit before the ratio, for memory that Go does not manage'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l memory-min -x -d 'a GOMEMLIMIT below this is an error'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l cpu-rounding -xka "ceil floor go" -d 'ceil (default), floor as uber-go/automaxprocs, go as Go >= 1.25'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l min-procs -x -d 'smallest GOMAXPROCS'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l max-procs -x -d 'largest GOMAXPROCS'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l override -d 'decide anew what the environment already has; else a GOMAXPROCS or GOMEMLIMIT there is left alone'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l on-error -xka "fail ignore" -d 'where a limit can'"'"'t be known: fail (default), or ignore, leaving the variable out'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l require-limits -d 'end with 3 if no limit was found'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l cpu-limit -x -d 'the application'"'"'s CPU limit, given from outside'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l memory-limit -x -d 'the application'"'"'s memory limit, given from outside'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l limits-dir -xka "(__fish_complete_directories)" -d 'a downward-API volume with files cpu_limit_millicores and memory_limit_bytes, or cpu_limit, memory_limit'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l limits-from -xka "auto cgroup given" -d 'auto (default): given limits win, else the cgroup'"'"'s; cgroup or given: these alone'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l trust-given -d 'believe a given limit as large as the machine, which the downward API also reports for no limit at all'
+complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a config -d 'check a config file of watch, or print an example'
+complete -c cgagent -n '_shtab_cgagent_using config' -s h -l help -d 'show this help message and exit'
+complete -c cgagent -n '_shtab_cgagent_using config; and test $_shtab_cgagent_npos -eq 0' -ka "check example" -d 'check FILE, or print an example'
+complete -c cgagent -n '_shtab_cgagent_using config; and test $_shtab_cgagent_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the file to check'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a run -d 'run a command in new namespaces under a container'"'"'s limits'
 complete -c cgagent -n '_shtab_cgagent_using run' -s h -l help -d 'show this help message and exit'
 complete -c cgagent -n '_shtab_cgagent_using run' -l init -d 'the default'
@@ -176,4 +214,4 @@ complete -c cgagent -n '_shtab_cgagent_using completion' -s h -l help -d 'show t
 complete -c cgagent -n '_shtab_cgagent_using completion; and test $_shtab_cgagent_npos -eq 0' -ka "bash zsh fish" -d 'the shell'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a help -d 'the options of a command'
 complete -c cgagent -n '_shtab_cgagent_using help' -s h -l help -d 'show this help message and exit'
-complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec run completion" -d command
+complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec watch config run completion" -d command

@@ -11,10 +11,12 @@
 _shtab_cgagent_commands() {
   local _commands=(
     completion:'print the completion script of a shell'
+    config:'check a config file of watch, or print an example'
     exec:'set the variables, then become a command'
     explain:'what was seen, what was decided, why, and what is wrong'
     help:'the options of a command'
     run:'run a command in new namespaces under a container'"'"'s limits'
+    watch:'the sidecar: keep the env file current, run hooks, serve metrics'
     write:'detect, decide, and write the env file'
   )
   _describe 'cgagent commands' _commands
@@ -35,6 +37,15 @@ _shtab_cgagent_completion_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_completion_defaults_added=0
+
+_shtab_cgagent_config_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":check FILE, or print an example:(check example)"
+  ":the file to check:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_config_defaults_added=0
 
 _shtab_cgagent_exec_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -86,7 +97,7 @@ _shtab_cgagent_explain_defaults_added=0
 
 _shtab_cgagent_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":command:(explain write exec run completion)"
+  ":command:(explain write exec watch config run completion)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -149,6 +160,45 @@ _shtab_cgagent_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_run_defaults_added=0
 
+_shtab_cgagent_watch_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--env-file[the file to keep current]:PATH:_files"
+  "--format[as for write (default dotenv)]:dotenv|docker|shell|json:(dotenv docker shell json)"
+  "--merge[keep the other lines of an existing file]"
+  "--mode[permissions of the file (default 0644)]:OCTAL:"
+  "--config[settings and hooks in YAML\; see cgagent config example]:FILE:_files"
+  "--target[whose limits\: our own cgroup\'s (default), a process\'s, or in a pod with a shared process namespace the application\'s, which is found again after a restart]:SELF|PID|auto:"
+  "--target-name[with auto, the process of this name (comm)]:NAME:"
+  "--target-exe[with auto, the process that runs this file, or its name]:PATH:_files"
+  "--settle[wait so long for the rest of a burst (default 50ms)]:TIME:"
+  "--poll[look anyway after this time (default 30s)]:TIME:"
+  "*--hook[what to do when the values have changed, repeatable\: signal\:HUP (to the target), exec\:\/path\/to\/program, http\:\/\/host\:port\/path (POST of JSON)]:KIND:VALUE:"
+  "--state-dir[keep counters here across restarts\: limit changes, OOM kills]:DIR:_files -/"
+  "*--web.listen-address[serve \/metrics, \/healthz, \/readyz and \/ here, repeatable\; without it nothing is served]:ADDR:PORT:"
+  "--web.telemetry-path[of the metrics (default \/metrics)]:PATH:_files"
+  "--web.max-requests[connections at a time (default 40)]:N:"
+  "--web.config.file[TLS and basic auth]:FILE:_files"
+  "--log.level[least to log (default info)]:debug|info|warning|error:(debug info warning error)"
+  "--log.format[default logfmt]:logfmt|json:(logfmt json)"
+  "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
+  "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
+  "--memory-min[a GOMEMLIMIT below this is an error]:SIZE:"
+  "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
+  "--min-procs[smallest GOMAXPROCS]:N:"
+  "--max-procs[largest GOMAXPROCS]:N:"
+  "--override[decide anew what the environment already has\; else a GOMAXPROCS or GOMEMLIMIT there is left alone]"
+  "--on-error[where a limit can\'t be known\: fail (default), or ignore, leaving the variable out]:fail|ignore:(fail ignore)"
+  "--require-limits[end with 3 if no limit was found]"
+  "--cpu-limit[the application\'s CPU limit, given from outside]:CPUS:"
+  "--memory-limit[the application\'s memory limit, given from outside]:SIZE:"
+  "--limits-dir[a downward-API volume with files cpu_limit_millicores and memory_limit_bytes, or cpu_limit, memory_limit]:DIR:_files -/"
+  "--limits-from[auto (default)\: given limits win, else the cgroup\'s\; cgroup or given\: these alone]:auto|cgroup|given:(auto cgroup given)"
+  "--trust-given[believe a given limit as large as the machine, which the downward API also reports for no limit at all]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_watch_defaults_added=0
+
 _shtab_cgagent_write_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--env-file[the file to write\; - prints it]:PATH:_files"
@@ -197,10 +247,12 @@ _shtab_cgagent() {
       curcontext="${curcontext%:*:*}:_shtab_cgagent-$line[1]:"
       case $line[1] in
         completion) _arguments -C -s $_shtab_cgagent_completion_options ;;
+        config) _arguments -C -s $_shtab_cgagent_config_options ;;
         exec) _arguments -C -s $_shtab_cgagent_exec_options ;;
         explain) _arguments -C -s $_shtab_cgagent_explain_options ;;
         help) _arguments -C -s $_shtab_cgagent_help_options ;;
         run) _arguments -C -s $_shtab_cgagent_run_options ;;
+        watch) _arguments -C -s $_shtab_cgagent_watch_options ;;
         write) _arguments -C -s $_shtab_cgagent_write_options ;;
       esac
   esac

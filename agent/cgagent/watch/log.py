@@ -19,11 +19,16 @@ _LONGEST = 4096
 
 
 class Log:
-    """Writes lines of at least one level in one format; a stderr that is gone or full loses them, and nothing else."""
+    """Writes lines; where stderr is gone or full they are lost, and nothing else is.
+
+    Attributes:
+        style: one of FORMATS.
+        level: the least of LEVELS that is written.
+    """
 
     def __init__(self, style: str = "logfmt", level: str = "info") -> None:
         self.style = style
-        self.least = LEVELS.index(level)
+        self.level = level
 
     def debug(self, message: str, **fields: object) -> None:
         """What helps to find a fault in cgagent or in its surroundings."""
@@ -42,7 +47,7 @@ class Log:
         self._write("error", message, fields)
 
     def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
-        if LEVELS.index(level) < self.least:
+        if LEVELS.index(level) < LEVELS.index(self.level):
             return
         every = {"time": _timestamp(time.time()), "level": level, "msg": message, **fields}
         line = _json(every) if self.style == "json" else _logfmt(every)

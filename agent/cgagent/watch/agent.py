@@ -1,0 +1,292 @@
+"""The sidecar itself: waits for a sign, looks, decides, keeps the env file true, has the hooks run.
+
+One thread does all that, so nothing about the decision needs a lock. Others only note (`wake`), run hooks, or ask
+for a `picture`. After the first sign of a change the agent waits for the rest of a burst and then looks once; what
+comes after that look is a new sign. So the last of any number of changes is always looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cgagent.cgroup.usage import read_usage
+from cgagent.errors import EXIT_NO_LIMITS, CgagentError
+from cgagent.golang import buildinfo
+from cgagent.report.picture import Picture
+from cgagent.watch import wake
+from cgagent.watch.changes import Changes, directory_place, limit_places
+from cgagent.watch.hold import Hold
+from cgagent.watch.hooks import Change, Runner
+from cgagent.watch.output import Output
+from cgagent.watch.sight import Sight, look, look_ahead, memory_events
+from cgagent.watch.state import State
+from cgagent.watch.target import EndedError, NoTargetError, environment_of
+from cgagent.watch.troubles import Troubles
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cgagent.golang.buildinfo import BuildInfo
+    from cgagent.host import Host
+    from cgagent.metrics.counters import Counters
+    from cgagent.watch.changes import Place
+    from cgagent.watch.config import Configuration
+    from cgagent.watch.log import Log
+    from cgagent.watch.settings import Settings
+
+# What falls due: the end of a burst, a look that no sign has asked for, another try at the target or the env file,
+# counting events, saving the counters.
+SETTLE, POLL, SEARCH, RETRY, COUNT, SAVE = "settle", "poll", "search", "retry", "count", "save"
+_BLIND_POLL = 1.0
+_SAVE_EVERY = 1.0
+
+
+class Agent:
+    """Follows one target until it is told to stop.
+
+    Attributes:
+        counters: what it counts, for the metrics.
+    """
+
+    def __init__(self, configuration: Configuration, counters: Counters, host: Host, log: Log) -> None:
+        self.counters = counters
+        self._configuration = configuration
+        self._host = host
+        self._log = log
+        self._troubles = Troubles(log)
+        self._wake = wake.Wake()
+        self._changes = Changes(self._wake, log)
+        self._hold = Hold(host, log)
+        self._output = Output(counters, log, self._troubles)
+        self._runner = Runner(counters, log)
+        self._runner.use(self._settings.hooks)
+        self._state = State(self._settings.state_dir, counters)
+        self._due: dict[str, float] = {POLL: 0.0}
+        self._known: dict[str, object] = {}
+        # What the server's threads read: replaced as a whole.
+        self._shown: tuple[Sight, str] | None = None
+        self._program: tuple[str, BuildInfo | None, dict[str, str] | None] | None = None
+
+    @property
+    def _settings(self) -> Settings:
+        return self._configuration.settings
+
+    def picture(self) -> Picture:
+        """Usage as it is now, with the limits and the decision in force. May be asked for by any thread.
+
+        Raises:
+            CgagentError: nothing has been seen yet.
+        """
+        if self._shown is None:
+            raise CgagentError("nothing has been seen yet", "the log says what is waited for")
+        sight, pid = self._shown
+        program, environment = self._program_of(pid)
+        usage = read_usage(sight.limits)
+        return Picture(pid, self._host.root, sight.limits, usage, sight.decision, environment, program)
+
+    def ready(self) -> bool:
+        """Whether the first decision is made and the env file, if there is to be one, is written."""
+        return self._shown is not None and (self._output.complete or self._settings.env_file is None)
+
+    def run(self) -> int:
+        """Follow the target until SIGTERM or SIGINT; return the exit code.
+
+        Raises:
+            CgagentError: there is nothing to follow, or no more.
+        """
+        self._wake.heed_signals()
+        self._troubles.tell("state", self._state.load())
+        try:
+            self._look()
+            code = self._check_first()
+            while not code and self._turn():
+                pass
+            return code
+        finally:
+            self._changes.close()
+            self._runner.close()
+            self._save()
+            self._hold.release()
+
+    def _check_first(self) -> int:
+        """What a person must know of the first decision."""
+        sight = self._shown[0] if self._shown else None
+        if sight is None:
+            return 0
+        for name, choice in sight.decision.choices():
+            if choice.kept is not None:
+                self._log.info("left alone: the environment has it (--override decides anew)", variable=name)
+        limits = sight.limits
+        if self._settings.require_limits and limits.cpu.cores is None and limits.memory.bytes is None:
+            self._log.error("no CPU and no memory limit found, and --require-limits asks for one")
+            return EXIT_NO_LIMITS
+        return 0
+
+    def _turn(self) -> bool:
+        """Wait for something and do it; False at the end."""
+        pause = min(self._due.values()) - time.monotonic()
+        noted = self._wake.wait(pause, self._hold.pidfd)
+        if wake.STOP in noted:
+            self._stop(changed=SETTLE in self._due or bool(noted & {wake.LIMITS, wake.GIVEN}))
+            return False
+        now = time.monotonic()
+        if noted & {wake.LIMITS, wake.GIVEN, wake.CONFIG}:
+            self._due.setdefault(SETTLE, now + self._settings.settle)
+        if wake.EVENTS in noted:
+            self._due.setdefault(COUNT, now + self._settings.settle)
+        if wake.TARGET in noted:
+            self._lose_target()
+        if wake.OBSERVER in noted:
+            self._changes.restart()
+            self._due[SETTLE] = now
+        if wake.RELOAD in noted:
+            self._reload()
+            self._due[SETTLE] = now
+        self._do(now)
+        return True
+
+    def _stop(self, *, changed: bool) -> None:
+        self._log.info("stopping")
+        self._runner.close()
+        if changed:  # and was about to be looked at: it is not lost
+            try:
+                self._look()
+            except CgagentError as error:
+                self._troubles.tell("target", error.line())
+
+    def _do(self, now: float) -> None:
+        ripe = {name for name, at in self._due.items() if at <= now}
+        for name in ripe - {POLL}:
+            del self._due[name]
+        if ripe & {SETTLE, POLL} and self._configuration.has_changed():
+            self._reload()
+        if ripe & {SETTLE, POLL, SEARCH, RETRY}:
+            self._look()
+        elif COUNT in ripe:
+            self._count_events()
+        if SAVE in ripe:
+            self._save()
+
+    def _look(self) -> None:
+        """Look at the target and act on what is seen. What can't be known now is told once, and tried again."""
+        sight, counts = self._sight_or_none(), self._hold.target is not None or self._hold.pid == "self"
+        self._due[POLL] = time.monotonic() + (_BLIND_POLL if self._changes.blind else self._settings.poll)
+        if self._hold.target is None and self._hold.may_come:
+            self._due[SEARCH] = time.monotonic() + self._hold.pause()
+            counts = False
+        if sight is not None:
+            if counts:
+                self._count(sight)
+            self._accept(sight)
+
+    def _sight_or_none(self) -> Sight | None:
+        try:
+            sight = self._sight()
+        except NoTargetError as error:
+            self._troubles.tell("target", error.line())
+            return self._without_target()
+        except CgagentError as error:
+            never = self._shown is None and not self._hold.may_come
+            if never or isinstance(error, EndedError):
+                raise
+            self._troubles.tell("target", error.line())
+            self._changes.follow(self._own_places())
+            return None
+        self._troubles.tell("target", "")
+        return sight
+
+    def _sight(self) -> Sight:
+        pid = self._hold.find(self._settings)
+        sight = look(self._host, self._settings, pid, os.environ)
+        # What changed between the look and the watch would be seen by no one: a new watch asks for another look.
+        if self._changes.follow((*self._own_places(), *limit_places(sight.limits.standing))):
+            sight = look(self._host, self._settings, pid, os.environ)
+        return sight
+
+    def _without_target(self) -> Sight | None:
+        """What can be decided while there is no target: from what is given, but nothing above what was seen last."""
+        self._changes.follow(self._own_places())
+        try:
+            if self._shown is not None:
+                return look_ahead(self._shown[0], self._settings, os.environ)
+            given = self._settings.given()
+            if given.cpu is None and given.memory is None:
+                return None
+            return look(self._host, self._settings, "self", os.environ)
+        except CgagentError as error:
+            self._troubles.tell("limits given", error.line())
+            return None
+
+    def _own_places(self) -> Iterator[Place]:
+        for directory in self._configuration.directories():
+            yield directory_place(directory, wake.CONFIG)
+        if self._settings.limits_dir is not None:
+            yield directory_place(self._settings.limits_dir, wake.GIVEN)
+
+    def _count(self, sight: Sight) -> None:
+        """Count what has changed of the target since the last look."""
+        for resource, value in sight.known.items():
+            if resource in self._known and self._known[resource] != value:
+                self.counters.limit_changes[resource] += 1
+                self._due.setdefault(SAVE, time.monotonic() + _SAVE_EVERY)
+        self._known.update(sight.known)
+        self._see_events(sight.cgroup, sight.events)
+
+    def _accept(self, sight: Sight) -> None:
+        """Publish it, write it, tell the hooks."""
+        self._shown = (sight, self._hold.pid)
+        blocked = [] if self._settings.ignore_errors else sight.decision.blocked()
+        self._troubles.tell("decision", "; ".join(f"{name}: {choice.blocked}" for name, choice in blocked))
+        if blocked:
+            return
+        env = sight.decision.env()
+        told = self._output.write(self._settings, env, sight.limits)
+        if told is None:
+            self._due[RETRY] = time.monotonic() + self._output.pause(self._settings.poll)
+        elif told != env:
+            self._runner.submit(Change(told, env, sight.limits, self._hold.target, self._settings.env_file))
+
+    def _lose_target(self) -> None:
+        """The target has ended: its cgroup is still there for some milliseconds, with what it died of."""
+        self._count_events()
+        self._hold.lose()
+        self._due[SEARCH] = 0.0
+
+    def _count_events(self) -> None:
+        if self._shown is not None:
+            self._see_events(*memory_events(self._shown[0].limits))
+
+    def _see_events(self, cgroup: str, events: dict[str, int]) -> None:
+        kills = self._state.kills()
+        if self._state.see(cgroup, events):
+            self._due.setdefault(SAVE, time.monotonic() + _SAVE_EVERY)
+            if self._state.kills() > kills:
+                self._log.warning("the kernel has killed for want of memory", oom_kills=self._state.kills())
+
+    def _save(self) -> None:
+        try:
+            self._state.save()
+        except CgagentError as error:
+            self._troubles.tell("state", error.line())
+        else:
+            self._troubles.tell("state", "")
+
+    def _reload(self) -> None:
+        before = self._settings
+        if self._configuration.reload(self.counters, self._log):
+            self._runner.use(self._settings.hooks)
+            self._hold.reconsider(before, self._settings)
+
+    def _program_of(self, pid: str) -> tuple[BuildInfo | None, dict[str, str] | None]:
+        """What runs as `pid`, and the environment that it was started with: read once for each process."""
+        if pid == "self":
+            return None, dict(os.environ)
+        if self._program is None or self._program[0] != pid:
+            try:
+                program = buildinfo.read(f"/proc/{pid}/exe")
+            except CgagentError:
+                program = None  # not permitted, or gone
+            self._program = (pid, program, environment_of(self._host, pid))
+        return self._program[1], self._program[2]

@@ -1,0 +1,179 @@
+"""What runs after a change: a signal, a command, a POST. In order, each within its time, none able to stop the agent.
+
+Hooks run in a thread of their own, so that a slow one holds up neither the env file nor SIGTERM. Changes that come
+meanwhile become one, from what the hooks were last told to what is now.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cgagent.errors import CgagentError
+from cgagent.policy import VARIABLES
+from cgagent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cgagent.cgroup.limits import Limits
+    from cgagent.metrics.counters import Counters
+    from cgagent.watch.log import Log
+    from cgagent.watch.target import Target
+
+_SCHEMA = "cgagent.change/1"
+
+
+class HookError(CgagentError):
+    """A hook did not do what it was to do."""
+
+
+class Change(Record):
+    """What hooks are told.
+
+    Attributes:
+        old, new: the variables before and after; a variable that is not set is not in there.
+        limits: what they follow from.
+        target: the process that they are for; None where it is not running.
+        env_file: where they are written; None: nowhere.
+    """
+
+    __slots__ = ("env_file", "limits", "new", "old", "target")
+
+    def __init__(
+        self,
+        old: Mapping[str, str],
+        new: Mapping[str, str],
+        limits: Limits,
+        target: Target | None,
+        env_file: str | None,
+    ) -> None:
+        self.old = old
+        self.new = new
+        self.limits = limits
+        self.target = target
+        self.env_file = env_file
+
+    def after(self, earlier: Change) -> Change:
+        """`earlier` and this one as a single change."""
+        return Change(earlier.old, self.new, self.limits, self.target, self.env_file)
+
+    def document(self) -> dict[str, object]:
+        """As it is POSTed."""
+        pid = self.target.pid if self.target else None
+        return {
+            "schema": _SCHEMA,
+            "old": dict(self.old),
+            "new": dict(self.new),
+            "limits": {"cpu_cores": self.limits.cpu.cores, "memory_bytes": self.limits.memory.bytes},
+            "target_pid": None if pid in (None, "self") else int(str(pid)),
+            "env_file": self.env_file,
+        }
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """`inherited` with the new variables, and old and new ones under CGAGENT_OLD_ and CGAGENT_NEW_."""
+        environ = {name: value for name, value in inherited.items() if name not in VARIABLES}
+        environ.update(self.new)
+        for prefix, values in (("CGAGENT_OLD_", self.old), ("CGAGENT_NEW_", self.new)):
+            environ.update({prefix + name: values.get(name, "") for name in VARIABLES})
+        environ["CGAGENT_TARGET_PID"] = self.target.pid if self.target else ""
+        environ["CGAGENT_ENV_FILE"] = self.env_file or ""
+        return environ
+
+
+class Hook:
+    """One thing to do on a change.
+
+    Attributes:
+        name: what logs and metrics call it.
+        timeout: the seconds that it may take.
+        needs_target: whether it acts on the target process.
+    """
+
+    needs_target = False
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name = name
+        self.timeout = timeout
+
+    def run(self, change: Change) -> None:
+        """Do it.
+
+        Raises:
+            HookError: it failed, or its time was up.
+        """
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Cut short what runs: the agent ends."""
+
+
+class Runner:
+    """The thread in which hooks run."""
+
+    def __init__(self, counters: Counters, log: Log) -> None:
+        self._counters = counters
+        self._log = log
+        self._hooks: list[Hook] = []
+        self._pending: Change | None = None
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def use(self, hooks: list[Hook]) -> None:
+        """Run these from the next change on."""
+        none = {hook.name: 0 for hook in hooks}
+        # A scrape may be reading: replaced, not changed.
+        self._counters.hook_runs = none | self._counters.hook_runs
+        self._counters.hook_failures = none | self._counters.hook_failures
+        self._hooks = hooks
+
+    def submit(self, change: Change) -> None:
+        """Have the hooks run for `change`, after those for the changes before."""
+        if not self._hooks:
+            return
+        with self._condition:
+            self._pending = change.after(self._pending) if self._pending else change
+            self._condition.notify()
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="hooks", daemon=True)
+                try:
+                    thread.start()
+                    self._thread = thread
+                except RuntimeError as error:  # pids.max: the change stays pending, the next one tries again
+                    self._log.error("hooks can't run", reason=error)
+
+    def close(self) -> None:
+        """Run nothing more, and cut short what runs."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        for hook in self._hooks:
+            hook.cancel()
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while self._pending is None and not self._closed:
+                    self._condition.wait()
+                change, self._pending = self._pending, None
+            if self._closed or change is None:
+                return
+            if change.old != change.new:
+                for hook in self._hooks:
+                    self._run(hook, change)
+
+    def _run(self, hook: Hook, change: Change) -> None:
+        if self._closed:
+            return
+        start = time.monotonic()
+        self._counters.hook_runs[hook.name] += 1
+        try:
+            hook.run(change)
+        except HookError as error:
+            self._counters.hook_failures[hook.name] += 1
+            if not self._closed:
+                self._log.warning("hook failed", hook=hook.name, reason=error.message)
+        else:
+            self._log.info("hook run", hook=hook.name, seconds=f"{time.monotonic() - start:.3f}")

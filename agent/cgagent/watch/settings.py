@@ -1,0 +1,284 @@
+"""What the sidecar is told to do: each setting from option, environment, config file or its default, in that order."""
+
+from __future__ import annotations
+
+from cgagent import envfile
+from cgagent.errors import UsageError
+from cgagent.given import SOURCES, Amount, GivenLimits, read_given
+from cgagent.policy import Policy, parse_yes
+from cgagent.record import Record
+from cgagent.units import parse_count, parse_cpus, parse_size
+from cgagent.watch import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
+
+    from cgagent.parser import Arguments
+    from cgagent.watch.hooks import Hook
+
+    T = TypeVar("T")
+
+SELF, AUTO = "SELF", "auto"
+ON_ERROR = ("fail", "ignore")
+
+# section of the config file -> its keys. A key is its option's name: policy's memory_ratio is --memory-ratio and
+# CGAGENT_MEMORY_RATIO, web's telemetry_path is --web.telemetry-path and CGAGENT_WEB_TELEMETRY_PATH.
+SECTIONS = {
+    "": (
+        "env_file",
+        "format",
+        "mode",
+        "merge",
+        "target",
+        "target_name",
+        "target_exe",
+        "settle",
+        "poll",
+        "state_dir",
+    ),
+    "policy": (
+        "memory_ratio",
+        "memory_reserve",
+        "memory_min",
+        "cpu_rounding",
+        "min_procs",
+        "max_procs",
+        "override",
+        "on_error",
+        "require_limits",
+    ),
+    "limits": ("cpu_limit", "memory_limit", "limits_dir", "limits_from", "trust_given"),
+    "web": ("listen_address", "telemetry_path", "max_requests", "config_file"),
+    "log": ("level", "format"),
+}
+_DOTTED = ("web", "log")
+_SECOND = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def setting_name(section: str, key: str) -> str:
+    """The name by which a setting is looked up, which is also its attribute among the parsed arguments."""
+    return f"{section}_{key}" if section in _DOTTED else key
+
+
+def option_of(name: str) -> str:
+    """The option of the setting `name`, as a person writes it."""
+    section, _, key = name.partition("_")
+    if section in _DOTTED:
+        # exporters call this one so: --web.config.file
+        return f"--{section}.{'config.file' if key == 'config_file' else key.replace('_', '-')}"
+    return "--" + name.replace("_", "-")
+
+
+class Texts:
+    """The text of each setting, and what to call its place in errors: option, else environment, else config file."""
+
+    def __init__(
+        self, arguments: Arguments, environ: Mapping[str, str], file: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
+        self.arguments = arguments
+        self.environ = environ
+        self._file = file or {}
+
+    def __call__(self, name: str) -> tuple[str, str] | None:
+        """The text of the setting `name` and its place; None: not given."""
+        given = getattr(self.arguments, name, None)
+        if given is not None:
+            return (",".join(given) if isinstance(given, list) else given), option_of(name)
+        variable = f"CGAGENT_{name.upper()}"
+        if self.environ.get(variable):
+            return self.environ[variable], variable
+        return self.in_file(name)
+
+    def in_file(self, name: str) -> tuple[str, str] | None:
+        """The same of the config file alone."""
+        return self._file.get(name)
+
+    def text(self, name: str) -> str | None:
+        """The bare text."""
+        found = self(name)
+        return found[0] if found else None
+
+    def parsed(self, name: str, parse: Callable[[str, str], T], default: T) -> T:
+        """The setting as `parse` understands its text and place."""
+        found = self(name)
+        return parse(*found) if found else default
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of `choices`, the first by default."""
+        return self.parsed(name, lambda text, what: parse_choice(text, what, choices), choices[0])
+
+
+def parse_choice(text: str, what: str, choices: Sequence[str]) -> str:
+    """`text` if it is one of `choices`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if text not in choices:
+        raise UsageError(f"{what}: '{text}' is not known", f"choose one of {', '.join(choices)}")
+    return text
+
+
+def parse_duration(text: str, what: str) -> float:
+    """`text` in seconds: `50ms`, `1.5s`, `2m`, `1h`, or a bare number of seconds.
+
+    Raises:
+        UsageError: it is none, or is more than a day.
+    """
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    factor = _SECOND.get(text[len(number) :] or "s")
+    whole, point, fraction = number.partition(".")
+    digits = whole + fraction
+    if factor is None or not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or (point and not fraction):
+        raise UsageError(f"{what}: '{text}' is not a duration", "write 50ms, 1.5s, 2m or a number of seconds")
+    seconds = float(number) * factor
+    if seconds > 86400:
+        raise UsageError(f"{what}: '{text}' is more than a day", "give less")
+    return seconds
+
+
+def _poll(text: str, what: str) -> float:
+    seconds = parse_duration(text, what)
+    if seconds < 0.5:
+        raise UsageError(f"{what}: '{text}' is less than 500ms", "changes are seen at once anyway: poll seldom")
+    return seconds
+
+
+def _settle(text: str, what: str) -> float:
+    seconds = parse_duration(text, what)
+    if seconds > 60:
+        raise UsageError(f"{what}: '{text}' is more than a minute", "give less: a change waits for that long")
+    return seconds
+
+
+def _target(text: str, what: str) -> str:
+    if text in (SELF, AUTO) or (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 1 << 22):
+        return text
+    raise UsageError(f"{what}: '{text}' is not a target", f"give {SELF}, {AUTO} or a PID")
+
+
+def _requests(text: str, what: str) -> int:
+    return parse_count(text, what, least=1)
+
+
+class Web(Record):
+    """How metrics are served: addresses, path, requests at a time, and the file for TLS and basic auth."""
+
+    __slots__ = ("config_file", "listen_addresses", "max_requests", "telemetry_path")
+
+    def __init__(self, texts: Texts) -> None:
+        listen = texts.text("web_listen_address") or ""
+        self.listen_addresses = tuple(one for one in listen.replace(",", " ").split(" ") if one)
+        self.telemetry_path = texts.text("web_telemetry_path") or "/metrics"
+        self.max_requests = texts.parsed("web_max_requests", _requests, 40)
+        self.config_file = texts.text("web_config_file")
+
+
+class Settings(Record):
+    """All of it, checked.
+
+    Attributes:
+        env_file: the file to keep current; None: none.
+        format, mode, merge: as `write` has them.
+        target: SELF, AUTO or a PID.
+        target_name, target_exe: which process AUTO means where there are several; None: the only one.
+        settle: seconds from the first sign of a change to the decision.
+        poll: seconds between looks that no sign has asked for.
+        state_dir: where counters outlive the agent; None: nowhere.
+        policy: how limits become numbers.
+        ignore_errors: whether a variable that can't be decided is left out.
+        require_limits: whether it is an error that there is no limit at the start.
+        hooks: what runs on a change, in order.
+        web: how metrics are served.
+        log_level, log_format: how things are told.
+    """
+
+    __slots__ = (
+        "_texts",
+        "env_file",
+        "format",
+        "hooks",
+        "ignore_errors",
+        "limits_dir",
+        "log_format",
+        "log_level",
+        "merge",
+        "mode",
+        "policy",
+        "poll",
+        "require_limits",
+        "settle",
+        "state_dir",
+        "target",
+        "target_exe",
+        "target_name",
+        "web",
+    )
+
+    def __init__(self, texts: Texts, hooks: list[Hook]) -> None:
+        """Take every setting from `texts`.
+
+        Raises:
+            UsageError: one does not fit.
+        """
+        self._texts = texts
+        self.env_file = texts.text("env_file")
+        self.format = texts.choice("format", envfile.FORMATS)
+        self.mode = texts.parsed("mode", envfile.parse_mode, 0o644)
+        self.merge = texts.parsed("merge", parse_yes, False)
+        self.target = texts.parsed("target", _target, SELF)
+        self.target_name = texts.text("target_name")
+        self.target_exe = texts.text("target_exe")
+        self.settle = texts.parsed("settle", _settle, 0.05)
+        self.poll = texts.parsed("poll", _poll, 30.0)
+        self.state_dir = texts.text("state_dir")
+        self.policy = Policy(texts)
+        self.ignore_errors = texts.choice("on_error", ON_ERROR) == "ignore"
+        self.require_limits = texts.parsed("require_limits", parse_yes, False)
+        self.limits_dir = texts.text("limits_dir")
+        self.web = Web(texts)
+        self.log_level = texts.choice("log_level", ("info", *(one for one in log.LEVELS if one != "info")))
+        self.log_format = texts.choice("log_format", log.FORMATS)
+        self.hooks = hooks
+        texts.choice("limits_from", SOURCES)
+        texts.parsed("trust_given", parse_yes, False)
+
+    def check_together(self) -> None:
+        """Check what only shows where the settings of every source meet.
+
+        Raises:
+            UsageError: they don't go together.
+        """
+        if self.env_file == "-":
+            raise UsageError("--env-file: watch keeps a file current", "name the file")
+        if self.merge and self.format == "json":
+            raise UsageError("--merge does not go with --format json", "choose dotenv, docker or shell")
+        if (self.target_name or self.target_exe) and self.target != AUTO:
+            raise UsageError("--target-name and --target-exe choose among several", f"give --target {AUTO} too")
+        if self.target == SELF and any(hook.needs_target for hook in self.hooks):
+            raise UsageError("a signal hook needs a process to send to", f"give --target {AUTO} or --target PID")
+
+    def given(self) -> GivenLimits:
+        """The limits given from outside, as they are now: a downward-API directory follows resizes.
+
+        Raises:
+            CgagentError: the directory is not there, or a text in it is no limit.
+        """
+        texts = self._texts
+        options = texts.arguments
+        cpu, memory = read_given(
+            getattr(options, "cpu_limit", None), getattr(options, "memory_limit", None), self.limits_dir, texts.environ
+        )
+        return GivenLimits(
+            cpu or _in_file(texts, "cpu_limit", parse_cpus),
+            memory or _in_file(texts, "memory_limit", parse_size),
+            texts.choice("limits_from", SOURCES),
+            texts.parsed("trust_given", parse_yes, False),
+        )
+
+
+def _in_file(texts: Texts, name: str, parse: Callable[[str, str], int]) -> Amount | None:
+    found = texts.in_file(name)
+    return Amount(parse(*found), found[0], found[1]) if found else None

@@ -1,0 +1,26 @@
+"""What is wrong at present, each thing told once however often it is met."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cgagent.watch.log import Log
+
+
+class Troubles:
+    """The last trouble of each topic."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._last: dict[str, str] = {}
+
+    def tell(self, topic: str, problem: str) -> None:
+        """`problem` is what is wrong with `topic` now; empty: nothing."""
+        last = self._last.get(topic, "")
+        if problem == last:
+            return
+        self._last[topic] = problem
+        if problem:
+            self._log.error(problem, about=topic)
+        else:
+            self._log.info("in order again", about=topic)
