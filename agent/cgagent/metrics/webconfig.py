@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from cgagent import yamltext
 from cgagent.errors import EXIT_CONFIG, CgagentError
 from cgagent.record import Record
 
@@ -15,7 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIMIT = 1 << 20
+    from cgagent.yamltext import Node
+
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
 
 # Whether a client must show a certificate. The toolkit's RequireAnyClientCert would take any, unverified, which
@@ -80,87 +82,89 @@ def read_web_config(path: str) -> WebConfig:
     Raises:
         CgagentError: it can't be read, or it says what can't be done; ends with 78.
     """
-    return check(_load(path), path)
-
-
-def _load(path: str) -> object:
-    import yaml
-
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read(LIMIT + 1)
+            text = file.read(yamltext.SIZE_LIMIT + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise _wrong(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(text) > LIMIT:
-        raise _wrong(path, f"is larger than {LIMIT} bytes")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise _wrong(path, f"is not YAML: {' '.join(str(error).split())}") from None
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise CgagentError(f"{path}: cannot be read: {reason}", exit_code=EXIT_CONFIG) from None
+    return check(yamltext.load(text, path), path)
 
 
-def check(content: object, path: str) -> WebConfig:
-    """The configuration in `content`, the YAML document of the file `path`.
+def check(document: Node, path: str) -> WebConfig:
+    """The configuration in `document`, the content of the file `path`.
 
     Raises:
         CgagentError: a key is unknown, or a value does not fit it.
     """
-    top = _mapping(content, path, "", ("tls_server_config", "http_server_config", "basic_auth_users"))
+    top = _mapping(document, path, "", ("tls_server_config", "http_server_config", "basic_auth_users"))
     http = _mapping(top.get("http_server_config"), path, "http_server_config", _HTTP)
-    headers = _texts(_mapping(http.get("headers"), path, "http_server_config.headers", _HEADERS), path, "headers")
-    users = _texts(_mapping(top.get("basic_auth_users"), path, "basic_auth_users"), path, "basic_auth_users")
-    for user, value in users.items():
-        if not (value.startswith(("$2a$", "$2b$", "$2y$")) and len(value) == 60):
-            raise _wrong(path, f"basic_auth_users.{user} is not a bcrypt hash", "make one with htpasswd -nBC 10 USER")
-    for name, value in headers.items():
-        if not value.isascii() or not value.isprintable():
-            raise _wrong(path, f"http_server_config.headers.{name} is not printable ASCII")
-    tls = None
-    if top.get("tls_server_config") is not None:
-        tls = _check_tls(_mapping(top["tls_server_config"], path, "tls_server_config", _TLS), path)
-    return WebConfig(tls, users, headers)
+    headers = _mapping(http.get("headers"), path, "http_server_config.headers", _HEADERS)
+    users = _mapping(top.get("basic_auth_users"), path, "basic_auth_users")
+    tls = top.get("tls_server_config")
+    return WebConfig(
+        None if tls is None or tls.value is None else _check_tls(tls, path),
+        {name: _bcrypt_hash(node, path, f"basic_auth_users.{name}") for name, node in users.items()},
+        {name: _header(node, path, f"http_server_config.headers.{name}") for name, node in headers.items()},
+    )
 
 
-def _check_tls(given: dict[str, object], path: str) -> Tls:
-    tls = Tls(_texts(given, path, "tls_server_config"), os.path.dirname(path))
+def _check_tls(node: Node, path: str) -> Tls:
+    given = _mapping(node, path, "tls_server_config", _TLS)
+    tls = Tls({key: _text(one, path, f"tls_server_config.{key}") for key, one in given.items()}, os.path.dirname(path))
     for key, value, known in (
         ("client_auth_type", tls.client_auth_type, CLIENT_AUTH),
         ("min_version", tls.min_version, VERSIONS),
         ("max_version", tls.max_version, VERSIONS),
     ):
         if value not in known:
-            raise _wrong(path, f"tls_server_config.{key}: '{value}' is not known", f"choose one of {', '.join(known)}")
+            hint = f"choose one of {', '.join(known)}"
+            raise _wrong(path, given[key], f"tls_server_config.{key}: '{value}' is not known", hint)
     for key in ("cert_file", "key_file"):
         if not getattr(tls, key):
-            raise _wrong(path, f"tls_server_config.{key} is missing", "name a file in PEM format")
+            raise _wrong(path, node, f"tls_server_config.{key} is missing", "name a file in PEM format")
     verifies = tls.client_auth_type in CLIENT_AUTH[2:]
     if verifies != bool(tls.client_ca_file):
         problem = "is missing" if verifies else f"does nothing with client_auth_type {tls.client_auth_type}"
-        raise _wrong(
-            path, f"tls_server_config.client_ca_file {problem}", "give it with a type that verifies, and only then"
-        )
+        hint = "give it with a type that verifies, and only then"
+        raise _wrong(path, node, f"tls_server_config.client_ca_file {problem}", hint)
     return tls
 
 
-def _mapping(value: object, path: str, where: str, known: tuple[str, ...] = ()) -> dict[str, object]:
-    """`value` as a mapping from strings, empty if there is none; any key will do where none is `known`."""
-    if value is None:
+def _mapping(node: Node | None, path: str, where: str, known: tuple[str, ...] = ()) -> dict[str, Node]:
+    """The entries of `node`, none if nothing is given; any key will do where none is `known`."""
+    if node is None or node.value is None:
         return {}
-    if not isinstance(value, dict):
-        raise _wrong(path, f"{where or 'the document'} is not a mapping")
-    for key in value:
-        if not isinstance(key, str) or (known and key not in known):
+    if not isinstance(node.value, dict):
+        raise _wrong(path, node, f"{where or 'the document'} is not a mapping")
+    for key, value in node.value.items():
+        if known and key not in known:
             place = f"{where}.{key}" if where else key
-            raise _wrong(path, f"'{place}' is not a key that is known here", f"the keys are {', '.join(known)}")
-    return value
+            raise _wrong(path, value, f"'{place}' is not a key that is known here", f"the keys are {', '.join(known)}")
+    return node.value
 
 
-def _texts(values: dict[str, object], path: str, where: str) -> dict[str, str]:
-    for key, value in values.items():
-        if not isinstance(value, str):
-            raise _wrong(path, f"{where}.{key} is not a string")
-    return {key: str(value) for key, value in values.items()}
+def _text(node: Node, path: str, where: str) -> str:
+    if node.value is None:
+        return ""
+    if not isinstance(node.value, str):
+        raise _wrong(path, node, f"{where} is not a plain value")
+    return node.value
 
 
-def _wrong(path: str, what: str, hint: str = "") -> CgagentError:
-    return CgagentError(f"{path}: {what}", hint, EXIT_CONFIG)
+def _bcrypt_hash(node: Node, path: str, where: str) -> str:
+    text = _text(node, path, where)
+    if not (text.startswith(("$2a$", "$2b$", "$2y$")) and len(text) == 60):
+        raise _wrong(path, node, f"{where} is not a bcrypt hash", "make one with htpasswd -nBC 10 USER")
+    return text
+
+
+def _header(node: Node, path: str, where: str) -> str:
+    text = _text(node, path, where)
+    if not (text.isascii() and text.isprintable()):
+        raise _wrong(path, node, f"{where} is not printable ASCII")
+    return text
+
+
+def _wrong(path: str, node: Node, what: str, hint: str = "") -> CgagentError:
+    return CgagentError(f"{path}:{node.line}: {what}", hint, EXIT_CONFIG)
