@@ -22,6 +22,10 @@ from support import shell_env
 from support.accounts import nobody
 from support.kubelet_env import KubeletError, lookup
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 VARIABLES = ("GOMAXPROCS", "GOMEMLIMIT")
 ENV = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
 COMMENT = "# written by cgagent 9.9: cpu 1.5 cores (/cg/cpu.max), memory 256Mi (/cg/memory.max)"
@@ -250,6 +254,23 @@ def test_the_file_is_made_with_mode_0644_whatever_the_umask(tmp_path: object) ->
     assert stat.S_IMODE(os.stat(f"{tmp_path}/go.env").st_mode) == 0o644
     assert stat.S_IMODE(os.stat(f"{tmp_path}/private.env").st_mode) == 0o600
     assert _names(tmp_path) == ["go.env", "private.env"]
+
+
+def test_the_content_is_on_the_disk_before_it_has_the_name(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    def watched(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def told(target: int | str, *others: object) -> None:
+            is_directory = isinstance(target, int) and stat.S_ISDIR(os.fstat(target).st_mode)
+            order.append(f"{name} directory" if is_directory else name)
+            real(target, *others)
+
+        return told
+
+    for name in ("fchmod", "fsync", "rename"):
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    envfile.write(f"{tmp_path}/go.env", TEXT)
+    assert order == ["fchmod", "fsync", "rename", "fsync directory"]
 
 
 def test_unchanged_content_is_not_rewritten(tmp_path: object) -> None:

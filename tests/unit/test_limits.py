@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -273,3 +274,23 @@ def test_this_process_stands_somewhere_on_the_live_machine() -> None:
     assert found.memory.total
     same = read_limits(Host(), str(os.getpid()))
     assert (same.cpu.cores, same.memory.bytes) == (found.cpu.cores, found.memory.bytes)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace takes root")
+def test_a_process_that_hides_its_cgroup_mounts_from_itself_is_seen_through_ours() -> None:
+    own = read_limits(Host())
+    if own.standing.mode in (None, "none"):
+        pytest.skip("no cgroup is mounted here")
+    script = "mount -t tmpfs cgagent-test /sys/fs/cgroup && echo ready && exec cat"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as hidden:
+        assert hidden.stdin is not None
+        assert hidden.stdout is not None
+        if hidden.stdout.readline() != b"ready\n":
+            pytest.skip("mounting is not permitted here")
+        found = read_limits(Host(), str(hidden.pid))
+        hidden.stdin.close()
+    assert found.standing.mode == "none"
+    places = [(one.path, one.standing, one.mount) for one in own.standing.hierarchies]
+    assert [(one.path, one.standing, one.mount) for one in found.standing.hierarchies] == places
+    assert (found.cpu.cores, found.memory.bytes) == (own.cpu.cores, own.memory.bytes)

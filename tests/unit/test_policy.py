@@ -66,6 +66,15 @@ def test_gos_minimum_of_two_holds_only_where_two_cpus_may_be_used() -> None:
     assert _procs(0.5, cpus=2, cpu_rounding="go") == 2
 
 
+def test_a_bound_that_changed_nothing_is_no_reason() -> None:
+    for texts, cpus in (({"cpu_rounding": "floor"}, 8), ({"cpu_rounding": "go"}, 1)):
+        reason = decide(_limits(0.5, cpus=cpus), _policy(**texts), {}).gomaxprocs.reason
+        assert "raised" not in reason
+        assert "lowered" not in reason
+    assert "raised to --min-procs" in decide(_limits(0.5), _policy(min_procs="2"), {}).gomaxprocs.reason
+    assert "lowered to the 8 CPUs" in decide(_limits(9.5), _policy(), {}).gomaxprocs.reason
+
+
 def test_where_the_cpus_are_not_known_the_quota_alone_decides() -> None:
     assert _procs(99.5, cpus=None) == 100
     assert _procs(None, cpus=None) is None
