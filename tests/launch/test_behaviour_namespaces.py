@@ -1,0 +1,167 @@
+"""Namespaces: new by default, the caller's on demand; what crosses their borders and what does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from launch.behaviour import CGAGENT, busybox_root, needs_root, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = needs_root
+
+NAMESPACES = ("pid", "net", "mnt", "uts", "ipc", "user", "cgroup")
+
+
+def inside(options: list[str], command: str) -> str:
+    """What a shell's `command` prints in a container that ends well."""
+    done = run(options, "sh", "-c", command)
+    assert done.code == 0, done.stderr
+    return done.stdout.strip()
+
+
+class TestEach:
+    @pytest.mark.parametrize("name", NAMESPACES)
+    def test_is_a_new_one_by_default(self, name: str) -> None:
+        assert inside([], f"readlink /proc/self/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+
+    @pytest.mark.parametrize("name", NAMESPACES)
+    def test_is_the_callers_where_it_is_shared(self, name: str) -> None:
+        own = os.readlink(f"/proc/self/ns/{name}")
+        kinds = " ".join(NAMESPACES)
+        seen = inside(["--share", name], f"for n in {kinds}; do readlink /proc/self/ns/$n; done").split()
+        assert [kind for kind, link in zip(NAMESPACES, seen, strict=True) if link == own] == [name]
+
+    def test_may_all_be_shared(self) -> None:
+        options = [word for name in NAMESPACES for word in ("--share", name)]
+        seen = inside(options, f"for n in {' '.join(NAMESPACES)}; do readlink /proc/self/ns/$n; done").split()
+        assert seen == [os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES]
+
+    def test_time_is_new_where_it_has_an_offset(self) -> None:
+        own = os.readlink("/proc/self/ns/time")
+        assert inside([], "readlink /proc/self/ns/time") == own
+        assert inside(["--time-offset", "60"], "readlink /proc/self/ns/time") != own
+
+
+class TestNet:
+    def test_host_is_the_hosts(self) -> None:
+        assert inside(["--net", "host"], "readlink /proc/self/ns/net") == os.readlink("/proc/self/ns/net")
+
+    def test_none_hides_the_hosts_ports(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            dial = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+            assert run(["--net", "host"], sys.executable, "-c", dial).code == 0
+            assert "ConnectionRefusedError" in run([], sys.executable, "-c", dial).stderr
+
+    def test_abstract_sockets_of_the_host_are_out_of_reach(self) -> None:
+        name = f"cgagent-test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"\0{name}")
+            server.listen()
+            dial = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{name}')"
+            assert run(["--net", "host"], sys.executable, "-c", dial).code == 0
+            assert "ConnectionRefusedError" in run([], sys.executable, "-c", dial).stderr
+
+
+class TestUser:
+    def test_root_inside_may_not_do_on_the_host_what_root_may(self) -> None:
+        # The identity is mapped, the capabilities count inside alone.
+        assert inside([], "id -u") == "0"
+        # SIOCSIFNAME needs CAP_NET_ADMIN over the host's network namespace.
+        rename = "ip link set lo name other 2>/dev/null || echo refused"
+        assert inside(["--net", "host", "--cap-add", "NET_ADMIN"], rename) == "refused"
+
+    def test_files_written_belong_to_the_caller(self, tmp_path: Path) -> None:
+        inside(["-v", f"{tmp_path}:/mnt"], "touch /mnt/file")
+        assert (tmp_path / "file").stat().st_uid == os.getuid()
+
+
+class TestMounts:
+    def test_made_inside_stay_inside(self, tmp_path: Path) -> None:
+        command = f"mount -t tmpfs none {tmp_path} && touch {tmp_path}/file && ls {tmp_path}"
+        assert inside(["--privileged"], command) == "file"
+        assert list(tmp_path.iterdir()) == []
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            assert str(tmp_path) not in file.read()
+
+    def test_made_outside_later_do_not_appear_inside(self, tmp_path: Path) -> None:
+        # On a host whose mounts propagate, as systemd's do: shared is set up in a mount namespace of the test's own.
+        point = tmp_path / "point"
+        point.mkdir()
+        script = (
+            f"mount -t tmpfs none {point} && mount --make-shared {point} && mkdir {point}/sub\n"
+            f"{CGAGENT} run -- sh -c 'until test -e {tmp_path}/made; do sleep 0.02; done; ls {point}/sub' &\n"
+            f"sleep 0.5; mount -t tmpfs none {point}/sub && touch {point}/sub/file {tmp_path}/made\n"
+            "wait"
+        )
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+    def test_of_the_host_are_not_reachable_through_the_old_root(self) -> None:
+        info = inside(["--rootfs", busybox_root()], "cat /proc/self/mountinfo")
+        roots = [line.split()[3:5] for line in info.splitlines()]
+        assert sum(1 for _, point in roots if point == "/") == 1
+        assert all(not point.startswith("/work") for _, point in roots)
+
+
+class TestPid:
+    def test_the_hosts_processes_can_be_neither_seen_nor_signalled(self) -> None:
+        assert (
+            inside(
+                ["--rootfs", busybox_root()],
+                f"ls -d /proc/{os.getpid()} 2>/dev/null; kill -0 {os.getpid()} 2>/dev/null || echo none",
+            )
+            == "none"
+        )
+
+    def test_sharing_it_shows_the_hosts(self) -> None:
+        assert inside(["--share", "pid"], f"ls -d /proc/{os.getpid()}") == f"/proc/{os.getpid()}"
+
+    def test_orphans_die_with_the_command_even_where_it_is_shared(self, tmp_path: Path) -> None:
+        inside(["--share", "pid", "-v", f"{tmp_path}:/mnt"], "(sleep 1000 & echo $! > /mnt/pid) ; :")
+        pid = int((tmp_path / "pid").read_text())
+        for _ in range(100):
+            if not os.path.exists(f"/proc/{pid}"):
+                return
+            time.sleep(0.05)
+        pytest.fail("the orphan outlived its container")
+
+
+class TestNesting:
+    def test_three_deep_each_with_its_own_limits(self) -> None:
+        limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"
+        innermost = f"{CGAGENT} run --memory 64Mi -- sh -c '{limit} 2>/dev/null'"
+        middle = f"{CGAGENT} run --privileged --memory 128Mi -- {innermost}"
+        assert inside(["--privileged", "--memory", "256Mi"], middle) == str(64 << 20)
+
+    def test_leaves_no_cgroup_of_the_inner_one(self) -> None:
+        command = f"{CGAGENT} run --memory 64Mi -- true; find /sys/fs/cgroup -name 'cgagent-*' | wc -l"
+        assert inside(["--privileged", "--memory", "256Mi"], command) == "0"
+
+    def test_without_privilege_says_what_the_outer_one_needs(self) -> None:
+        done = run([], CGAGENT, "run", "--", "true")
+        assert done.code == 125
+        assert "start the outer container with --privileged" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_hundred_launches_twenty_at_once_all_end_well() -> None:
+    command = f"seq 100 | xargs -P 20 -I N {CGAGENT} run --cpus 0.5 --memory 64Mi --pids-limit 20 -- sh -c 'echo N'"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(map(int, done.stdout.split())) == list(range(1, 101))
+    left = subprocess.run(
+        ["find", "/sys/fs/cgroup", "-name", f"cgagent-*-{os.getpid()}-*"], capture_output=True, check=False
+    )
+    assert left.stdout == b""
