@@ -190,21 +190,28 @@ class Container:
 
     def wait(self) -> int:
         """Pass signals on until the command has ended; return its exit code."""
-        signals = signalfd(self._forwarded)
+        signals, end = signalfd(self._forwarded), self._channel.end
         poll = select.poll()
         poll.register(signals, select.POLLIN)
-        poll.register(self._channel.end, select.POLLIN)
-        ready = dict(poll.poll(_SHORT_MS))
+        poll.register(end, select.POLLIN)
+        # A terminal or a network is not to be left behind for a moment.
+        ready = dict(poll.poll(0 if self._undo else _SHORT_MS))
         if not ready:
             self._keep()
         while True:
             if signals in ready:
                 info = memoryview(os.read(signals, SIGINFO_SIZE)).cast("i")
                 self._on_signal(info[0], info[2])  # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code
-            if self._channel.end in ready:
-                said = os.read(self._channel.end, 1)
-                # PID 1 that was killed, or that the command itself has been, says nothing: its status does.
-                return self._tell(said[0] if said else self._reap())
+            if end in ready:
+                if end != self._channel.end:
+                    return self._tell(self._reap())
+                said = os.read(end, 1)
+                if said:
+                    return self._tell(said[0])
+                # PID 1 that was killed, or that the command itself is, says nothing: its end does.
+                poll.unregister(end)
+                end = os.pidfd_open(self.pid)
+                poll.register(end, select.POLLIN)
             ready = dict(poll.poll())
 
     def _keep(self) -> None:

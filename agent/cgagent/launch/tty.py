@@ -87,7 +87,8 @@ class Terminal:
     def restore(self) -> None:
         """Put the caller's terminal back as it was."""
         if self.saved is not None:
-            termios.tcsetattr(self.saved[0], termios.TCSADRAIN, self.saved[1])
+            # Not TCSADRAIN: the reader of the terminal may have gone with the launcher.
+            termios.tcsetattr(self.saved[0], termios.TCSANOW, self.saved[1])
 
     def finish(self) -> None:
         """Wait until the last output is taken, then restore."""
