@@ -12,8 +12,9 @@ import time
 
 from cgagent.cgroup.hierarchy import INSIDE, Hierarchy
 from cgagent.cgroup.process import locate, read_membership
-from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.errors import CgagentError
 from cgagent.host import Host
+from cgagent.launch.failure import failure
 from cgagent.launch.resources import SWAP_FILES, IoRate, v1_files, v2_files
 from cgagent.launch.syscalls import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs_type
 from cgagent.record import Record
@@ -57,11 +58,6 @@ class Cgroup(Record):
         self.options = ",".join(hierarchy.controllers)
         level = hierarchy.levels[-1]  # the mount's root
         self.path = level.path.rstrip("/") + directory.removeprefix(level.directories[0][1].rstrip("/"))
-
-
-def failure(message: str, hint: str = "") -> CgagentError:
-    """The container can't be set up."""
-    return CgagentError(message, hint, EXIT_RUN_FAILED)
 
 
 def own_hierarchies() -> list[Hierarchy]:

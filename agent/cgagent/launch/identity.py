@@ -192,15 +192,23 @@ def _become(user: User) -> None:
         os.setgroups(user.groups)
     except PermissionError:
         # Denied for good in the namespace of an ordinary user, whose own groups then stay.
-        if user.groups and os.geteuid() != user.uid:
-            raise
-    os.setresgid(user.gid, user.gid, user.gid)
+        if _may_set_groups():
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), "setgroups") from None
     prctl(PR_SET_KEEPCAPS, 1)
-    try:
-        os.setresuid(user.uid, user.uid, user.uid)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            message = f"--user: {user.uid} is not mapped in the user namespace"
-            raise CgagentError(message, "give this user subordinate IDs in /etc/subuid", EXIT_RUN_FAILED) from None
-        raise
+    for change, number, what in ((os.setresgid, user.gid, "group"), (os.setresuid, user.uid, "user")):
+        try:
+            change(number, number, number)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            hint = ""
+            if error.errno == errno.EINVAL:
+                reason, hint = (
+                    "not mapped in the user namespace",
+                    "give yourself subordinate IDs in /etc/subuid and subgid",
+                )
+            raise CgagentError(f"cannot become {what} {number}: {reason}", hint, EXIT_RUN_FAILED) from None
     prctl(PR_SET_KEEPCAPS, 0)
+
+
+def _may_set_groups() -> bool:
+    return "deny" not in "".join(_lines(Host(), "/proc/self/setgroups"))

@@ -11,6 +11,7 @@ import sys
 
 from cgagent.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_RUN_FAILED, CgagentError, printable
 from cgagent.launch import rootfs
+from cgagent.launch.failure import refused
 from cgagent.launch.identity import User, confine
 from cgagent.launch.syscalls import (
     CLONE_NEWCGROUP,
@@ -59,9 +60,7 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str)
     except CgagentError as error:
         channel.report(error)
     except OSError as error:
-        what = error.filename if isinstance(error.filename, str) else "a system call"
-        reason = (error.strerror or str(error)).lower()
-        channel.report(CgagentError(f"cannot set up the container: {what}: {reason}", "", EXIT_RUN_FAILED))
+        channel.report(refused(error))
     except BaseException as error:  # noqa: BLE001 whatever it is, the launcher must hear of it
         channel.report(CgagentError(f"cannot set up the container: {printable(repr(error))}", "", EXIT_RUN_FAILED))
     os._exit(code)
@@ -301,13 +300,14 @@ def _exec(command: list[str], environ: dict[str, str]) -> NoReturn:
 
 def _retire(kept: int) -> None:
     """Keep what reaping and forwarding need: of files `kept` alone, of capabilities CAP_KILL, nothing to read."""
+    prctl(PR_SET_DUMPABLE, 0)
+    capset(_CAP_KILL, _CAP_KILL, 0)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
+    # The report pipe is the last thing to go: until then the launcher hears what fails here.
     os.closerange(3, kept)
     os.closerange(kept + 1, _OPEN_MAX)
-    prctl(PR_SET_DUMPABLE, 0)
-    capset(_CAP_KILL, _CAP_KILL, 0)
 
 
 def _supervise(child: int) -> int:

@@ -39,8 +39,8 @@ class Keeper:
         """End the keeper: from here on, leftovers are the next start's to remove."""
         try:
             os.write(self._writer, b"d")
-        except BrokenPipeError:
-            pass
+        except OSError:
+            pass  # it has been killed
         os.close(self._writer)
 
     def wait(self) -> None:

@@ -13,6 +13,7 @@ import time
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
 from cgagent.launch.channel import Caller, Channel, Joined, Orders
+from cgagent.launch.failure import refused
 from cgagent.launch.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -85,7 +86,10 @@ def launch(spec: Spec) -> int:
     _check_machine()
     container = Container(spec)
     try:
-        container.start()
+        try:
+            container.start()
+        except OSError as error:
+            raise refused(error) from None
         return container.wait()
     finally:
         container.end()
@@ -118,6 +122,7 @@ class Container:
             self._stats = StatsFile(spec.stats_file)
         channel = self._channel = Channel(spec.tty)
         # From here on signals wait for `wait`, or end what is not yet started.
+        self._signals = signalfd(self._forwarded)
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
         caller = _caller(mask)
         flags = 0
@@ -190,7 +195,7 @@ class Container:
 
     def wait(self) -> int:
         """Pass signals on until the command has ended; return its exit code."""
-        signals, end = signalfd(self._forwarded), self._channel.end
+        signals, end = self._signals, self._channel.end
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(end, select.POLLIN)
@@ -219,8 +224,12 @@ class Container:
         from cgagent.launch.keeper import Keeper
 
         kept = (self._terminal.saved[0],) if self._terminal and self._terminal.saved else ()
-        if self.cgroups is not None:
+        if self.cgroups is None:
+            return
+        try:
             self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
+        except OSError:
+            pass  # the command runs; should we be killed, the next start cleans up
 
     def _on_signal(self, number: int, si_code: int) -> None:
         if number == signal.SIGCHLD:

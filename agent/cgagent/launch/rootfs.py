@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.launch.failure import failure
 from cgagent.launch.syscalls import (
     MNT_DETACH,
     MOUNT_ATTR_NODEV,
@@ -48,11 +48,6 @@ _DEVICE_LINKS = (
 )
 _OWN = ("proc", "sys", "dev")
 _SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
-
-
-def failure(message: str, hint: str = "") -> CgagentError:
-    """The file system can't be set up."""
-    return CgagentError(message, hint, EXIT_RUN_FAILED)
 
 
 def enter(spec: Spec, home: str) -> None:

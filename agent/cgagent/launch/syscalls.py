@@ -53,7 +53,6 @@ AT_RECURSIVE = 0x8000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
@@ -62,6 +61,15 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_MODE_FILTER = 2
+_PRCTL_NAMES = {
+    PR_SET_PDEATHSIG: "PR_SET_PDEATHSIG",
+    PR_SET_DUMPABLE: "PR_SET_DUMPABLE",
+    PR_SET_KEEPCAPS: "PR_SET_KEEPCAPS",
+    PR_CAPBSET_DROP: "PR_CAPBSET_DROP",
+    PR_SET_CHILD_SUBREAPER: "PR_SET_CHILD_SUBREAPER",
+    PR_SET_NO_NEW_PRIVS: "PR_SET_NO_NEW_PRIVS",
+    PR_CAP_AMBIENT: "PR_CAP_AMBIENT",
+}
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -210,7 +218,8 @@ def sethostname(name: str) -> None:
 
 def prctl(option: int, argument: int = 0, second: int = 0) -> None:
     """prctl(2) with numbers; the arguments that an option does not use must be 0."""
-    _check(_prctl(option, _Long(argument), _Long(second), _Long(0), _Long(0)), f"prctl {option}")
+    done = _prctl(option, _Long(argument), _Long(second), _Long(0), _Long(0))
+    _check(done, f"prctl {_PRCTL_NAMES.get(option, option)}")
 
 
 def seccomp_filter(program: bytes) -> None:
