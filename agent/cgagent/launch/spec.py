@@ -238,7 +238,7 @@ def _user(text: str | None) -> str | None:
         return None
     user, colon, group = text.partition(":")
     for word in (user, group) if colon else (user,):
-        if not word or ":" in word or "/" in word or (word.isdigit() and int(word[:11]) >= 1 << 32):
+        if not word or word[0] == "-" or ":" in word or "/" in word or (word.isdigit() and int(word[:11]) >= 1 << 32):
             raise UsageError(f"--user: '{text}' is not a user", "write UID, UID:GID or names, as in 1000:1000")
     return text
 
