@@ -60,33 +60,21 @@ def reported(done: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_go_runs_with_the_decision_under_exec(top: Group, go_program: str, name: str) -> None:
+def test_go_runs_with_the_decision(top: Group, go_program: str, name: str, tmp_path: str) -> None:
+    """Started by exec, and by a shell that sources the file of write; `set -a` exports what is assigned there."""
     procs, memory = limit(top, name)
     decision = agent.explain(group=top)["decision"]
     assert (decision["GOMAXPROCS"]["value"], decision["GOMEMLIMIT"]["value"]) == (procs, memory)
-
-    report = reported(agent.succeed([*agent.CGAGENT, "exec", "--", go_program], top))
-
-    if procs is not None:
-        assert report["gomaxprocs"] == procs
-    assert report["gomemlimit"] == (OFF if memory is None else memory)
-
-
-@pytest.mark.parametrize("name", LIMITS)
-def test_go_runs_with_the_decision_when_the_file_is_sourced(
-    top: Group, go_program: str, name: str, tmp_path: str
-) -> None:
-    procs, memory = limit(top, name)
     file = os.path.join(tmp_path, "go.env")
     agent.succeed([*agent.CGAGENT, "write", "--env-file", file], top)
-    # The file holds plain assignments, as env files do; `set -a` exports what is assigned.
-    script = 'set -a; . "$1"; set +a; exec "$2"'
+    sourced = ["sh", "-c", 'set -a; . "$1"; set +a; exec "$2"', "launch", file, go_program]
 
-    report = reported(agent.succeed(["sh", "-c", script, "launch", file, go_program], top))
+    for command in ([*agent.CGAGENT, "exec", "--", go_program], sourced):
+        report = reported(agent.succeed(command, top))
 
-    if procs is not None:
-        assert report["gomaxprocs"] == procs
-    assert report["gomemlimit"] == (OFF if memory is None else memory)
+        assert report["gomemlimit"] == (OFF if memory is None else memory)
+        if procs is not None:
+            assert report["gomaxprocs"] == procs
 
 
 def test_the_launcher_that_the_help_of_write_shows_works(top: Group, go_program: str, tmp_path: str) -> None:

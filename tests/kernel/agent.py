@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 CGAGENT = (sys.executable, "-m", "cgagent")
 # A booted kernel under emulation is some 20 times slower than the machine.
-TIMEOUT = 120.0
+TIMEOUT = 240.0
+
+# Runs one command line over and over in one interpreter, whose start would be most of the time of each; prints
+# code, stdout and stderr of each.
+_REPEAT = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from cgagent.cli import main
+for _ in range(int(sys.argv[1])):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(sys.argv[2:])
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -45,6 +58,14 @@ def succeed(
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def repeat(times: int, *words: str) -> list[subprocess.CompletedProcess[str]]:
+    """What `cgagent WORDS` does, `times` times in a row."""
+    done = succeed([sys.executable, "-c", _REPEAT, str(times), *words])
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == times
+    return [subprocess.CompletedProcess(words, *result) for result in results]
 
 
 def explain(*options: str, group: Group | None = None, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
