@@ -1,8 +1,8 @@
 """Changes of files, seen by inotify through watchdog: the one home of watchdog, imported when following starts.
 
 The agent's own reads must raise no events, so each watch asks the kernel for what it needs and nothing else:
-`IN_MODIFY` on the files that hold limits, entries that come in a directory whose files are swapped (Kubernetes
-renames `..data`), removed entries in the directory above a cgroup (kernfs tells of a removed cgroup only there).
+`IN_MODIFY` on the files that hold limits, entries that come and go in a directory whose files are swapped
+(Kubernetes renames `..data`). Other files of a cgroup's directory may change many times a second.
 watchdog's `Observer` has a thread for each watch; `InotifyFD`, which it stands on, has one for all.
 """
 
@@ -47,7 +47,6 @@ _ARRIVED = _CLOSED_AFTER_WRITE | _MOVED_TO | _CREATED | _DELETED
 _CONTROLLERS = ("cpu", "memory", "cpuset", "pids")
 # A cgroup has the files of one dialect; the other's are simply not there. v1's cpuset.cpus is v2's name too.
 _LIMIT_FILES = tuple(dict.fromkeys((*v1.LIMIT_FILES, *v2.LIMIT_FILES, "pids.max")))
-_EVENT_FILES = ("memory.events",)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
 
 
@@ -58,36 +57,34 @@ class Place(Record):
         path: a file or directory.
         mask: the inotify events that count.
         kind: what to note in `Wake` when one comes.
-        name: of a directory, the one entry that counts; "" for all.
     """
 
-    __slots__ = ("kind", "mask", "name", "path")
+    __slots__ = ("kind", "mask", "path")
 
-    def __init__(self, path: str, mask: int, kind: str, name: str = "") -> None:
+    def __init__(self, path: str, mask: int, kind: str) -> None:
         self.path = path
         self.mask = mask
         self.kind = kind
-        self.name = name
 
 
 def limit_places(standing: Standing) -> Iterator[Place]:
-    """The files that hold a process's limits, at every visible level, and what tells that its cgroup is removed."""
+    """The files that hold a process's limits, at every visible level, and what tells that its cgroup is deserted."""
     hierarchies = {id(one): one for name in _CONTROLLERS if (one := standing.hierarchy_of(name))}
     for hierarchy in hierarchies.values():
         for depth, level in enumerate(hierarchy.levels):
             for host, directory in level.directories:
-                yield from _directory_places(host, directory, innermost=depth == 0)
+                yield from directory_places(host, directory, innermost=depth == 0)
 
 
-def _directory_places(host: Host, directory: str, *, innermost: bool) -> Iterator[Place]:
+def directory_places(host: Host, directory: str, *, innermost: bool) -> Iterator[Place]:
+    """What to watch in the directory of one cgroup."""
     place = host.locate(directory)
     for name in _LIMIT_FILES:
         yield Place(f"{place}/{name}", _MODIFIED, LIMITS)
     if innermost:
-        for name in _EVENT_FILES:
-            yield Place(f"{place}/{name}", _MODIFIED, EVENTS)
-        above, _, name = place.rstrip("/").rpartition("/")
-        yield Place(above, _DELETED, LIMITS, name)
+        # v2: `populated` turns 0 when the last process has gone; the target may have been moved elsewhere.
+        yield Place(f"{place}/cgroup.events", _MODIFIED, LIMITS)
+        yield Place(f"{place}/memory.events", _MODIFIED, EVENTS)
 
 
 def directory_place(path: str, kind: str) -> Place:
@@ -196,13 +193,11 @@ class _Watch:
         self.wd = -1
         self.dead = False
         self._kind = place.kind
-        self._name = os.fsencode(place.name)
         self._wake = wake
 
-    def on_event(self, event: InotifyEvent) -> None:
-        """An event of the mask that was asked for, or the kernel's word that the watch is gone."""
-        if not self._name or event.name == self._name:
-            self._wake.note(self._kind)
+    def on_event(self, event: InotifyEvent) -> None:  # noqa: ARG002 watchdog's signature
+        """An event of the mask that was asked for."""
+        self._wake.note(self._kind)
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002 watchdog's signature
         """The file is gone: what is there now is looked at anew."""

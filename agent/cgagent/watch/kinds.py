@@ -166,12 +166,12 @@ def parse_url(text: str, what: str) -> str:
     """
     scheme, _, rest = text.partition("://")
     host = rest.partition("/")[0]
+    if "@" in host:
+        raise UsageError(f"{what}: a password in a URL ends up in logs", "leave it out")
     name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
     plain = text.isascii() and text.isprintable() and not any(char in text for char in ' "<>\\^`{|}')
     if scheme not in ("http", "https") or not host or not plain or (colon and not (name and port.isdigit())):
         raise UsageError(f"{what}: '{text}' is not a URL", "write http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH")
-    if "@" in host:
-        raise UsageError(f"{what}: a password in a URL ends up in logs", "leave it out")
     return text
 
 

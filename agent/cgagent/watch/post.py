@@ -28,11 +28,11 @@ class Post:
 
     def send(self) -> None:
         """Send it and look at the answer's status; redirects are not followed."""
-        parts = urlsplit(self._url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Content-Type": "application/json", "User-Agent": f"cgagent/{__version__}", "Connection": "close"}
         try:
+            parts = urlsplit(self._url)
+            kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             with closing(kind(parts.netloc, timeout=self._timeout)) as connection:
                 connection.connect()
                 self._socket = connection.sock

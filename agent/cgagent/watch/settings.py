@@ -130,8 +130,8 @@ def parse_duration(text: str, what: str) -> float:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     factor = _SECOND.get(text[len(number) :] or "s")
     whole, point, fraction = number.partition(".")
-    digits = whole + fraction
-    if factor is None or not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or (point and not fraction):
+    digits, bare_point = whole + fraction, point and not fraction
+    if factor is None or not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or not whole or bare_point:
         raise UsageError(f"{what}: '{text}' is not a duration", "write 50ms, 1.5s, 2m or a number of seconds")
     seconds = float(number) * factor
     if seconds > 86400:

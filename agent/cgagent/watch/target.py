@@ -130,13 +130,14 @@ def find_application(host: Host, name: str | None, exe: str | None) -> Process:
         CgagentError: there are several, of several containers.
     """
     own = host.read("/proc/self/cgroup")
-    everything = [one for pid in os.listdir(host.locate("/proc")) if pid.isdigit() and (one := read_process(host, pid))]
+    pids = sorted((name for name in os.listdir(host.locate("/proc")) if name.isdigit()), key=int)
+    everything = [one for pid in pids if (one := read_process(host, pid))]
     strangers = [one for one in everything if one.cgroup != own and (one.name != _PAUSE or name == _PAUSE)]
     found = [one for one in strangers if _is_named(host, one, name, exe)]
     if not found:
         raise _none_of(strangers, name, exe)
     first: dict[str, Process] = {}
-    for process in sorted(found, key=lambda one: (one.start, int(one.pid))):
+    for process in sorted(found, key=lambda one: one.start):
         first.setdefault(process.cgroup, process)
     if len(first) > 1:
         what = f"several containers' processes could be meant: {_shown(first.values())}"
@@ -150,7 +151,7 @@ def _is_named(host: Host, process: Process, name: str | None, exe: str | None) -
     if exe is None:
         return True
     try:
-        path = os.readlink(host.locate(f"/proc/{process.pid}/exe"))
+        path = os.readlink(host.locate(f"/proc/{process.pid}") + "/exe")
     except OSError:
         return False
     return exe in (path, path.rpartition("/")[2])

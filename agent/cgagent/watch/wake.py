@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-LIMITS = "limits"  # a file that holds a limit was written, or a cgroup was removed
+LIMITS = "limits"  # a file that holds a limit was written, or the target's cgroup is deserted
 EVENTS = "events"  # the kernel counted a memory event
 GIVEN = "given"  # the directory of given limits changed
 CONFIG = "config"  # the directory of the config file changed

@@ -1,0 +1,87 @@
+"""What is and what is wished: the smaller counts, so nothing is promised that the cgroup does not have yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from cgagent.cgroup.limits import Limits
+from cgagent.cgroup.process import Problem, Standing
+from cgagent.given import Amount, GivenLimits
+from cgagent.policy import Policy, decide
+from cgagent.watch.sight import Sight, heed_wish, look_ahead
+
+GI = 1 << 30
+
+
+def _limits(cores: float | None = 2.0, size: int | None = 2 * GI) -> Limits:
+    limits = Limits(Standing())
+    limits.cpu.cores, limits.cpu.source = cores, None if cores is None else "/cg/cpu.max"
+    limits.cpu.online = limits.cpu.allowed = frozenset(range(8))
+    limits.memory.bytes, limits.memory.source = size, None if size is None else "/cg/memory.max"
+    limits.memory.total = 64 * GI
+    return limits
+
+
+def _wish(millicores: int | None, size: int | None, trust: bool = False) -> GivenLimits:
+    cpu = None if millicores is None else Amount(millicores, str(millicores), "/podinfo/cpu")
+    memory = None if size is None else Amount(size, str(size), "/podinfo/memory")
+    return GivenLimits(cpu, memory, "auto", trust)
+
+
+@pytest.mark.parametrize(
+    ("actual", "wished", "counts"),
+    [
+        ((2.0, 2 * GI), (1000, GI), (1.0, GI)),
+        ((2.0, 2 * GI), (3000, 4 * GI), (2.0, 2 * GI)),
+        ((2.0, 2 * GI), (None, None), (2.0, 2 * GI)),
+        ((None, None), (1000, GI), (1.0, GI)),
+        ((2.0, 2 * GI), (0, 0), (2.0, 2 * GI)),  # what the downward API says of a sidecar without limits
+        ((None, None), (8000, 64 * GI), (None, None)),  # as large as the machine: probably no limit at all
+        ((2.0, 2 * GI), (1000, 4 * GI), (1.0, 2 * GI)),
+    ],
+    ids=["lower", "higher", "none", "no limit yet", "zero", "the machine's size", "one of each"],
+)
+def test_the_smaller_counts(
+    actual: tuple[float | None, int | None],
+    wished: tuple[int | None, int | None],
+    counts: tuple[float | None, int | None],
+) -> None:
+    limits = _limits(*actual)
+    heed_wish(limits, _wish(*wished))
+    assert (limits.cpu.cores, limits.memory.bytes) == counts
+
+
+def test_the_source_is_that_of_what_counts() -> None:
+    limits = _limits()
+    heed_wish(limits, _wish(1000, 4 * GI))
+    assert (limits.cpu.source, limits.memory.source) == ("/podinfo/cpu", "/cg/memory.max")
+
+
+def test_where_the_cgroup_is_not_known_a_wish_makes_no_decision() -> None:
+    limits = _limits(None, None)
+    limits.problems.append(Problem("unreadable", "", "cannot read /cg/memory.max"))
+    heed_wish(limits, _wish(1000, GI))
+    assert (limits.cpu.cores, limits.memory.bytes) == (None, None)
+
+
+class _Settings:
+    """What `look_ahead` asks of the settings."""
+
+    def __init__(self, wish: GivenLimits) -> None:
+        self.policy = Policy()
+        self._wish = wish
+
+    def given(self) -> GivenLimits:
+        return self._wish
+
+
+def test_while_the_process_is_gone_a_wish_still_lowers_and_the_last_sight_stays_as_it_was() -> None:
+    limits = _limits()
+    sight = Sight(limits, decide(limits, Policy(), {}))
+
+    ahead = look_ahead(sight, _Settings(_wish(1000, GI)), {})  # type: ignore[arg-type]
+
+    assert ahead.decision.env() == {"GOMAXPROCS": "1", "GOMEMLIMIT": str(GI * 9 // 10)}
+    assert (sight.limits.cpu.cores, sight.limits.memory.bytes) == (2.0, 2 * GI)
+    again = look_ahead(ahead, _Settings(_wish(4000, 4 * GI)), {})  # type: ignore[arg-type]
+    assert again.decision.env() == ahead.decision.env(), "a process that comes may have less than is wished for it"
