@@ -137,7 +137,8 @@ class Channel:
         os.close(self._report)
         if not data:
             return None
-        code, message, hint = os.fsdecode(data).split("\0")
+        # PID 1 and the command may both have failed: the first to say so counts.
+        code, message, hint = os.fsdecode(data).split("\0")[:3]
         return CgagentError(message, hint, int(code))
 
     # The container's side.
@@ -161,7 +162,8 @@ class Channel:
 
     def report(self, error: CgagentError) -> None:
         """Send what went wrong."""
-        text = "\0".join((str(error.exit_code), *(part.replace("\0", " ") for part in (error.message, error.hint))))
+        parts = (str(error.exit_code), error.message, error.hint)
+        text = "".join(part.replace("\0", " ") + "\0" for part in parts)
         try:
             os.write(self._report_in, os.fsencode(text))
         except OSError:

@@ -1,0 +1,47 @@
+"""Names of what a launcher makes tell whose it is, and whether that launcher still lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from cgagent.launch import names
+
+
+def test_ones_own_name_is_alive() -> None:
+    assert names.is_alive(names.own()) is True
+
+
+def test_a_launcher_that_ended_is_not() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        name = f"{names.PREFIX}{names.pid_namespace()}-{process.pid}-{names._start_time(process.pid)}"
+        assert names.is_alive(name) is True
+        process.kill()
+    assert names.is_alive(name) is False
+
+
+def test_neither_is_one_whose_pid_another_process_has_now() -> None:
+    _, pid, start = names.owner(names.own()) or (0, 0, 0)
+    assert names.is_alive(f"{names.PREFIX}{names.pid_namespace()}-{pid}-{start - 1}") is False
+
+
+def test_nor_one_that_is_a_zombie() -> None:
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.2)
+        os._exit(0)
+    name = f"{names.PREFIX}{names.pid_namespace()}-{pid}-{names._start_time(pid)}"
+    assert names.is_alive(name) is True
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert names.is_alive(name) is False
+    os.waitpid(pid, 0)
+
+
+def test_of_another_pid_namespace_nothing_is_known() -> None:
+    assert names.is_alive(f"{names.PREFIX}1-{os.getpid()}-1") is None
+
+
+def test_other_names_have_no_owner() -> None:
+    for name in ("cgagent-test-1", "cgagent-1-2", "cgagent-1-2-x", "docker-1-2-3", "cgagent-1-2-3-4"):
+        assert names.owner(name) is None
