@@ -93,9 +93,8 @@ def locate(image: Image) -> Addresses:
     if len(set(votes.values())) != 1 or len(votes) < _FEWEST_VOTES:
         number = len(set(votes.values()))
         what = f"{len(votes)} calls name {number} places" if votes else "no call names a place"
-        raise LiveError(
-            f"its garbage collector's state is not found ({what}): garbled, or an unknown compiler", UNKNOWN
-        )
+        message = f"its garbage collector's state is not found ({what}): garbled, or an unknown compiler"
+        raise LiveError(message, UNKNOWN)
     found = Addresses(module, next(iter(votes.values())), len(votes))
     found.gomaxprocs = _gomaxprocs(image, functions)
     if len(set(stats_votes.values())) == 1:

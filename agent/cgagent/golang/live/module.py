@@ -87,9 +87,7 @@ def find_module(image: Image) -> Module:
     if not seen:
         raise LiveError("no Go program: no function table (pclntab) as Go 1.20 and newer writes it", FOREIGN)
     # In a position independent program the dynamic linker has to put the addresses in first.
-    raise LiveError(
-        "its function table (pclntab) has no runtime.moduledata, as that of a running program has", UNSETTLED
-    )
+    raise LiveError("its function table (pclntab) has no runtime.moduledata: garbled, or starting", UNSETTLED)
 
 
 def _hinted(image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -101,7 +99,7 @@ def _hinted(image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 def _scanned(image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Every pcHeader in what the program has in its file."""
-    magic = _MAGIC + (b"\x01\x08" if image.machine == AMD64 else b"\x04\x08")
+    magic = _magic(image)
     count = 0
     for segment in image.segments:
         for start, chunk in image.chunks(segment.address, segment.filesz, _HEADER.size):
@@ -116,17 +114,18 @@ def _scanned(image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
                 at = chunk.find(magic, at + 1)
 
 
+def _magic(image: Image) -> bytes:
+    """How a pcHeader starts: instructions of amd64 have one byte at least, those of arm64 four; pointers have eight."""
+    return _MAGIC + (b"\x01\x08" if image.machine == AMD64 else b"\x04\x08")
+
+
 def _header(image: Image, data: bytes) -> tuple[int, ...] | None:
     """The numbers behind the magic of a pcHeader; None where it can be none."""
-    if (
-        len(data) != _HEADER.size
-        or data[:6] != _MAGIC
-        or data[6:8] != (b"\1\x08" if image.machine == AMD64 else b"\4\x08")
-    ):
+    if len(data) != _HEADER.size or data[:8] != _magic(image):
         return None
     numbers: tuple[int, ...] = _HEADER.unpack(data)[1:]
     offsets = numbers[3:]
-    ascending = all(a <= b for a, b in zip(offsets, offsets[1:], strict=False))
+    ascending = list(offsets) == sorted(offsets)
     return numbers if 0 < numbers[0] < _MAX_FUNCTIONS and ascending and _HEADER.size <= offsets[0] else None
 
 
@@ -200,7 +199,7 @@ def _table(image: Image, module: Module) -> Iterator[tuple[int, int, int, int]]:
     index = 0
     window = memoryview(b"").cast("I")
     window_at = window_end = 0
-    for address, chunk in image.chunks(at, count * 8, 8, step=1 << 16):
+    for _, chunk in image.chunks(at, count * 8, 8, step=1 << 16):
         entries = memoryview(chunk[: len(chunk) // 8 * 8]).cast("I")
         for i in range(min((1 << 13), count - index, len(entries) // 2 - 1)):
             offset = entries[2 * i + 1]

@@ -12,6 +12,8 @@ from cgagent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from cgagent.golang.buildinfo import BuildInfo
 
 # The releases that the finder is tested with: tests/live.
@@ -95,7 +97,7 @@ class Program:
         """Let go of the process."""
         self.image.close()
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
