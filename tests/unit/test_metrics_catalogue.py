@@ -307,6 +307,12 @@ def test_of_a_process_that_has_ended_the_agents_own_numbers_are_left() -> None:
     assert [name for name in page if "cpu" in name and "limit_changes" not in name] == []
 
 
+def test_before_anything_was_seen_no_file_is_at_fault() -> None:
+    source = Source()
+    source.broken = CgagentError("nothing has been seen yet")
+    assert [name for name in _samples(_page(source)) if "read_errors" in name] == []
+
+
 @pytest.mark.parametrize(
     ("error", "file"),
     [

@@ -7,12 +7,13 @@ import sys
 
 import prometheus_client.exposition as library
 import pytest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from cgagent.metrics.client import CounterMetricFamily, GaugeMetricFamily, Metric, generate_latest
+from cgagent.metrics.client import CounterMetricFamily, GaugeMetricFamily, Metric
 from cgagent.metrics.collectors import registry_of
-from cgagent.metrics.exposition import OPENMETRICS, TEXT, accepts_gzip, choose, encode_text
+from cgagent.metrics.exposition import OPENMETRICS, TEXT, accepts_gzip, choose, encode_openmetrics, encode_text
 from support.sidecar import Source
 from support.trees import build, v2
 
@@ -64,11 +65,13 @@ def _values(families: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float
     }
 
 
-def test_our_text_format_is_the_librarys_to_the_byte(tmp_path: object) -> None:
-    assert encode_text(_tricky()) == library.generate_latest(_tricky())
-    registry: Any = registry_of(Source(build(tmp_path, v2({"/cpu.max": "150000 100000\n"}))))
-    still: Any = _Fixed(*registry.collect())
-    assert encode_text(still) == library.generate_latest(still)
+def test_our_formats_are_the_librarys_to_the_byte(tmp_path: object) -> None:
+    registry = registry_of(Source(build(tmp_path, v2({"/cpu.max": "150000 100000\n"}))))
+    library_openmetrics: Any = openmetrics.generate_latest
+    pages: list[Any] = [_tricky(), _Fixed(*registry.collect())]
+    for page in pages:
+        assert encode_text(page) == library.generate_latest(page)
+        assert encode_openmetrics(page) == library_openmetrics(page)
 
 
 def test_both_formats_say_the_same_to_a_parser(tmp_path: object) -> None:
@@ -76,9 +79,7 @@ def test_both_formats_say_the_same_to_a_parser(tmp_path: object) -> None:
     registry = registry_of(Source(build(tmp_path, v2(files))))
     text = _values(parse_text(encode_text(registry).decode()))
     parse: Any = parse_openmetrics
-    encode: Any = generate_latest
-    openmetrics = _values(parse(encode(registry).decode()))
-    assert text == openmetrics
+    assert text == _values(parse(encode_openmetrics(registry).decode()))
     assert text["cgagent_cpu_usage_seconds_total", frozenset()] == 1.5
     assert text["cgagent_limit_defined", frozenset({("resource", "cpu")})] == 1
 

@@ -1,4 +1,4 @@
-"""The one home of prometheus_client: its data classes and its OpenMetrics encoder, without its servers.
+"""The one home of prometheus_client: its metric families and its registry, without its servers.
 
 `import prometheus_client` also imports http.server, wsgiref, urllib.request and ssl: 8 MiB that the sidecar has no
 use for. A package's `__path__` says where its submodules are looked up: with the library's own directory as ours,
@@ -14,7 +14,6 @@ from cgagent.errors import CgagentError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-    from prometheus_client.openmetrics.exposition import generate_latest
     from prometheus_client.registry import Collector, CollectorRegistry
 
     def floatToGoString(d: float) -> str: ...  # noqa: N802 the library's own name; it has no annotations
@@ -25,7 +24,6 @@ else:
     __path__ = _found.submodule_search_locations
 
     from cgagent.metrics.client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-    from cgagent.metrics.client.openmetrics.exposition import generate_latest
     from cgagent.metrics.client.registry import Collector, CollectorRegistry
     from cgagent.metrics.client.utils import floatToGoString
 
@@ -36,5 +34,4 @@ __all__ = [
     "GaugeMetricFamily",
     "Metric",
     "floatToGoString",
-    "generate_latest",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from cgagent.errors import CgagentError
+from cgagent.errors import CgagentError, MalformedError
+from cgagent.host import ReadError
 from cgagent.metrics.catalogue import SECTIONS, about, agent, gauge
 from cgagent.metrics.client import CollectorRegistry
 
@@ -62,7 +63,8 @@ class Collector:
         try:
             picture = self._source.picture()
         except CgagentError as error:
-            self._count([error.message])
+            # That nothing has been seen yet is no file's fault.
+            self._count([error.message] if isinstance(error, (ReadError, MalformedError)) else [])
             return
         problems = picture.limits.problems
         self._count(picture.usage.errors + [one.message for one in problems if one.id in _UNREAD_PROBLEMS])

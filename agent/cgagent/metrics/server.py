@@ -1,4 +1,4 @@
-"""The sidecar's HTTP server: a thread that waits in accept(2) for each address, a thread for each connection.
+"""The sidecar's HTTP server: a few threads that wait in accept(2), and answer what they get.
 
 Nothing polls: without a client no thread wakes up. A client that is slow or silent loses its connection when its
 time is up, and sooner when another wants its place.
@@ -7,7 +7,6 @@ time is up, and sooner when another wants its place.
 from __future__ import annotations
 
 import socket
-import threading
 import time
 
 from cgagent.metrics.connections import Connections
@@ -15,6 +14,7 @@ from cgagent.metrics.guard import Guard
 from cgagent.metrics.http import HEAD_LIMIT, HttpError, parse_request, plain, serialize
 from cgagent.metrics.listen import close, listen, shown
 from cgagent.metrics.routes import Routes
+from cgagent.metrics.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,49 +56,37 @@ class Server:
         self._idle_timeout = settings.idle_timeout
         self._connections = Connections(settings.max_requests)
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._accept, args=(listener,), name=f"listen {address}", daemon=True)
+        self._workers = [
+            Workers(listener, f"web {address}", self._admit, self._converse, self._connections.pause)
             for listener, address in zip(listeners, self.addresses, strict=True)
         ]
-        for thread in self._threads:
-            thread.start()
 
     def close(self) -> None:
         """End every connection and stop listening."""
         self._closing = True
         close(self._listeners)
         self._connections.close(_LINGER_SECONDS)
-        for thread in self._threads:
-            thread.join()
+        for workers in self._workers:
+            workers.join(_LINGER_SECONDS)
 
-    def _accept(self, listener: socket.socket) -> None:
-        while not self._closing:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
-                # The client has gone again, or there is no file descriptor left, or we are closing.
-                self._connections.pause(0.1)
-                continue
-            try:
-                # Without it the kernel would hold the last small packet back until the one before is acknowledged.
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._guard.refresh()
-                connection = self._guard.wrap(raw)
-            except OSError:
-                raw.close()
-                continue
-            self._admit(connection)
+    def _admit(self, raw: socket.socket) -> socket.socket | None:
+        """`raw`, ready to be spoken on, when it is its turn; None if all is being closed.
 
-    def _admit(self, connection: socket.socket) -> None:
-        if not self._connections.admit(connection):
-            connection.close()
-            return
+        Raises:
+            OSError: the client has gone again.
+        """
         try:
-            threading.Thread(target=self._converse, args=(connection,), name="connection", daemon=True).start()
-        except RuntimeError:  # no more threads: pids.max
-            connection.close()
-            self._connections.leave(connection)
-            self._connections.pause(0.1)
+            # Without it the kernel would hold the last small packet back until the one before is acknowledged.
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._guard.refresh()
+            connection = self._guard.wrap(raw)
+        except OSError:
+            raw.close()
+            raise
+        if self._connections.admit(connection):
+            return connection
+        connection.close()
+        return None
 
     def _converse(self, connection: socket.socket) -> None:
         """Answer the requests of one connection, one after the other."""
