@@ -72,12 +72,14 @@ class Cgroups:
 
     Attributes:
         made: each hierarchy's directory.
+        shared: the caller's cgroups in the hierarchies where none could be made; shown, not to be entered.
         missing: what could not be had with `--best-effort`, in words.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.made: list[Cgroup] = []
+        self.shared: list[Cgroup] = []
         self.missing: list[str] = []
         self.leave: Callable[[], None] | None = None
 
@@ -99,6 +101,8 @@ class Cgroups:
                     raise
                 if wanted:
                     self.missing.append(error.line())
+                own = hierarchy.levels[0].directories[0][1]
+                self.shared.append(Cgroup(hierarchy, hierarchy.mount or "", own))
 
     def _held(self, hierarchies: list[Hierarchy], needed: dict[str, str], best_effort: bool) -> dict[str, Hierarchy]:
         """The hierarchy of each controller in `needed`."""
@@ -121,7 +125,8 @@ class Cgroups:
         self, hierarchy: Hierarchy, wanted: list[str], resources: Resources, parent: str | None, best_effort: bool
     ) -> None:
         mount = hierarchy.mount or ""
-        _check_type(hierarchy.version, mount)
+        if wanted:
+            _check_type(hierarchy.version, mount)
         if parent is not None:
             above = f"{mount.rstrip('/')}/{parent.strip('/')}"
             if not os.path.isdir(above):
@@ -135,7 +140,7 @@ class Cgroups:
 
             above, self.leave = prepare(hierarchy, above, [V2_NAMES.get(name, name) for name in wanted], self.name)
         cgroup = Cgroup(hierarchy, mount, f"{above.rstrip('/')}/{self.name}")
-        _make(cgroup.directory)
+        _make(cgroup)
         self.made.append(cgroup)
         if "cpuset" in hierarchy.controllers:
             _inherit_cpuset(above, cgroup.directory)
@@ -274,18 +279,16 @@ def _rmdir(directory: str) -> bool:
     return True
 
 
-def _make(directory: str) -> None:
+def _make(cgroup: Cgroup) -> None:
     try:
-        os.mkdir(directory, 0o755)
+        os.mkdir(cgroup.directory, 0o755)
     except FileExistsError:
         pass
     except OSError as error:
-        above = os.path.dirname(directory)
+        above = os.path.dirname(cgroup.directory)
         reason = (error.strerror or "").lower()
-        ways = (
-            "let systemd delegate one (systemd-run --user --scope -p Delegate=yes cgagent run ...), "
-            "or go without the limits with --best-effort"
-        )
+        delegate = "let systemd delegate one (systemd-run --user --scope -p Delegate=yes cgagent run ...)"
+        ways = f"{'run as root' if cgroup.version == 1 else delegate}, or go without the limits with --best-effort"
         hint = ways if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "remove unused cgroups"
         raise failure(f"cannot make a cgroup in {above}: {reason}", hint) from None
 

@@ -37,7 +37,14 @@ class Caller(Record):
 
 
 class Joined(Record):
-    """A cgroup to enter: version, directory on the host, name below /sys/fs/cgroup, and v1's mount data."""
+    """A cgroup to show inside, and to enter first if it is the container's own.
+
+    Attributes:
+        version: 1 or 2.
+        directory: on the host; empty where the command stays in the caller's.
+        name: below /sys/fs/cgroup; empty for a v2 mount at that place itself.
+        options: v1's mount data.
+    """
 
     __slots__ = ("directory", "name", "options", "version")
 
@@ -77,7 +84,7 @@ class Orders(Record):
 
     def unified(self) -> str | None:
         """The v2 directory."""
-        return next((one.directory for one in self.cgroups if one.version == 2), None)
+        return next((one.directory for one in self.cgroups if one.version == 2 and one.directory), None)
 
     def encode(self) -> bytes:
         """As bytes for the pipe."""

@@ -63,7 +63,7 @@ def prepare(hierarchy: Hierarchy, own: str, controllers: list[str], name: str) -
 
 
 def _alone(directory: str) -> bool:
-    return read(f"{directory}/cgroup.procs").split() == [str(os.getpid()), *_children(directory)]
+    return set(read(f"{directory}/cgroup.procs").split()) == {str(os.getpid()), *_children(directory)}
 
 
 def _children(directory: str) -> list[str]:

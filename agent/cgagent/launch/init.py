@@ -144,7 +144,7 @@ def _fork(orders: Orders) -> tuple[int, bool]:
 def _enter_cgroups(orders: Orders, joined: bool) -> None:
     """Move this process, of one thread, into its cgroups."""
     for cgroup in orders.cgroups:
-        if cgroup.version == 2 and joined:
+        if not cgroup.directory or (cgroup.version == 2 and joined):
             continue
         # v1's `tasks` takes a thread and returns at once; cgroup.procs waits for an RCU grace period, 10 ms.
         names = ("tasks", "cgroup.procs") if cgroup.version == 1 else ("cgroup.procs",)

@@ -154,7 +154,6 @@ class Container:
             _raise_hard_limit(self.pid, ulimit.number, ulimit.hard)
         channel.tell_maps()
         from cgagent.launch.cgroups import Cgroups
-        from cgagent.launch.gc import sweep
 
         self.cgroups = Cgroups(self.name)
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
@@ -167,9 +166,19 @@ class Container:
         channel.send(_orders(self.cgroups, resolver, environ, _seccomp(spec)))
         if spec.tty:
             self._take_terminal(channel)
-        sweep([os.path.dirname(one.directory) for one in self.cgroups.made])
+        self._sweep()
         for line in self.cgroups.missing:
             _say(line)
+
+    def _sweep(self) -> None:
+        """Remove what killed launchers left in the cgroups where we are."""
+        parents = [os.path.dirname(one.directory) for one in self.cgroups.made] if self.cgroups else []
+        # One that died while making its directories has left the first, one that died removing them the last.
+        found = {name for parent in (*parents[:1], *parents[-1:]) for name in os.listdir(parent)}
+        if any(names.owner(name) and name != self.name for name in found):
+            from cgagent.launch.gc import sweep
+
+            sweep(parents)
 
     def _connect(self, plan: Plan) -> str:
         """Set up the network between host and container; return the text of its resolv.conf."""
@@ -349,9 +358,9 @@ def _caller(mask: frozenset[int]) -> Caller:
 def _orders(made: Cgroups, resolver: str, environ: dict[str, str], program: bytes) -> Orders:
     base = "/sys/fs/cgroup"
     joined = []
-    for one in made.made:
+    for one in (*made.made, *made.shared):
         name = one.mount.removeprefix(base).lstrip("/") if one.mount.startswith(base) else os.path.basename(one.mount)
-        joined.append(Joined(one.version, one.directory, name, one.options))
+        joined.append(Joined(one.version, "" if one in made.shared else one.directory, name, one.options))
     aliases = []
     if joined and joined[0].name:
         with os.scandir(base) as entries:
