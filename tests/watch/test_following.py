@@ -92,6 +92,7 @@ def test_a_burst_is_looked_at_once_it_is_over(top: Group, sidecar: Start) -> Non
             assert file.read() == first
 
     agent.shows(1, 67 * MIB * 9 // 10)
+    agent.until(lambda: agent.log.count("env file written") >= 2, "the line about it")
     assert agent.log.count("env file written") == 2
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # counting events, saving the counters.
 SETTLE, POLL, SEARCH, RETRY, COUNT, SAVE = "settle", "poll", "search", "retry", "count", "save"
 _BLIND_POLL = 1.0
+_AGAIN = 1.0  # after a look that has shown nothing to decide on: it may have been the wrong moment
 _SAVE_EVERY = 1.0
 
 
@@ -109,6 +110,7 @@ class Agent:
             self._runner.close()
             self._save()
             self._hold.release()
+            self._wake.close()
 
     def _check_first(self) -> int:
         """What a person must know of the first decision."""
@@ -171,19 +173,25 @@ class Agent:
 
     def _look(self) -> None:
         """Look at the target and act on what is seen. What can't be known now is told once, and tried again."""
-        sight, counts = self._sight_or_none(), self._hold.target is not None or self._hold.pid == "self"
+        sight = self._sight()
+        if sight is not None:
+            self._accept(sight)
+        # What changed between the look and its watch would be seen by no one: a new watch asks for another look.
+        if self._changes.follow(self._places(sight)):
+            self._due.setdefault(SETTLE, time.monotonic() + self._settings.settle)
         self._due[POLL] = time.monotonic() + (_BLIND_POLL if self._changes.blind else self._settings.poll)
         if self._hold.target is None and self._hold.may_come:
             self._due[SEARCH] = time.monotonic() + self._hold.pause()
-            counts = False
-        if sight is not None:
-            if counts:
-                self._count(sight)
-            self._accept(sight)
 
-    def _sight_or_none(self) -> Sight | None:
+    def _sight(self) -> Sight | None:
+        """What is to be seen now; None where nothing is.
+
+        Raises:
+            CgagentError: nothing is to be seen, and nothing will be.
+        """
         try:
-            sight = self._sight()
+            pid = self._hold.find(self._settings)
+            sight = look(self._host, self._settings, pid, os.environ)
         except NoTargetError as error:
             self._troubles.tell("target", error.line())
             return self._without_target()
@@ -192,26 +200,18 @@ class Agent:
             if never or isinstance(error, EndedError):
                 raise
             self._troubles.tell("target", error.line())
-            self._changes.follow(self._own_places())
+            self._due[RETRY] = time.monotonic() + _AGAIN
             return None
         self._troubles.tell("target", "")
         return sight
 
-    def _sight(self) -> Sight:
-        pid = self._hold.find(self._settings)
-        sight = look(self._host, self._settings, pid, os.environ)
-        # What changed between the look and the watch would be seen by no one: a new watch asks for another look.
-        if self._changes.follow((*self._own_places(), *limit_places(sight.limits.standing))):
-            sight = look(self._host, self._settings, pid, os.environ)
-        return sight
-
     def _without_target(self) -> Sight | None:
         """What can be decided while there is no target: from what is given, but nothing above what was seen last."""
-        self._changes.follow(self._own_places())
         try:
             if self._shown is not None:
                 return look_ahead(self._shown[0], self._settings, os.environ)
             given = self._settings.given()
+            self._troubles.tell("limits given", "")
             if given.cpu is None and given.memory is None:
                 return None
             return look(self._host, self._settings, "self", os.environ)
@@ -219,11 +219,13 @@ class Agent:
             self._troubles.tell("limits given", error.line())
             return None
 
-    def _own_places(self) -> Iterator[Place]:
+    def _places(self, sight: Sight | None) -> Iterator[Place]:
         for directory in self._configuration.directories():
             yield directory_place(directory, wake.CONFIG)
         if self._settings.limits_dir is not None:
             yield directory_place(self._settings.limits_dir, wake.GIVEN)
+        if sight is not None and self._hold.is_held:
+            yield from limit_places(sight.limits.standing)
 
     def _count(self, sight: Sight) -> None:
         """Count what has changed of the target since the last look."""
@@ -235,11 +237,14 @@ class Agent:
         self._see_events(sight.cgroup, sight.events)
 
     def _accept(self, sight: Sight) -> None:
-        """Publish it, write it, tell the hooks."""
+        """Count what has changed, publish it, write it, tell the hooks."""
+        if self._hold.is_held:
+            self._count(sight)
         self._shown = (sight, self._hold.pid)
         blocked = [] if self._settings.ignore_errors else sight.decision.blocked()
         self._troubles.tell("decision", "; ".join(f"{name}: {choice.blocked}" for name, choice in blocked))
         if blocked:
+            self._due[RETRY] = time.monotonic() + _AGAIN
             return
         env = sight.decision.env()
         told = self._output.write(self._settings, env, sight.limits)

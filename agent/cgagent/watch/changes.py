@@ -12,7 +12,6 @@ import errno
 import os
 
 from cgagent.cgroup import v1, v2
-from cgagent.host import Host
 from cgagent.record import Record
 from cgagent.watch.wake import EVENTS, LIMITS, OBSERVER, Wake
 
@@ -73,14 +72,14 @@ def limit_places(standing: Standing) -> Iterator[Place]:
     for hierarchy in hierarchies.values():
         for depth, level in enumerate(hierarchy.levels):
             for host, directory in level.directories:
-                yield from directory_places(host, directory, innermost=depth == 0)
+                yield from _directory_places(host.locate(directory), hierarchy.controllers, innermost=depth == 0)
 
 
-def directory_places(host: Host, directory: str, *, innermost: bool) -> Iterator[Place]:
-    """What to watch in the directory of one cgroup."""
-    place = host.locate(directory)
+def _directory_places(place: str, controllers: tuple[str, ...], *, innermost: bool) -> Iterator[Place]:
+    """What to watch in one cgroup's directory, which has the files of `controllers`; of all of them if it is empty."""
     for name in _LIMIT_FILES:
-        yield Place(f"{place}/{name}", _MODIFIED, LIMITS)
+        if not controllers or name.partition(".")[0] in controllers:
+            yield Place(f"{place}/{name}", _MODIFIED, LIMITS)
     if innermost:
         # v2: `populated` turns 0 when the last process has gone; the target may have been moved elsewhere.
         yield Place(f"{place}/cgroup.events", _MODIFIED, LIMITS)

@@ -32,6 +32,11 @@ class Hold:
         self._pause = _FIRST_PAUSE
 
     @property
+    def is_held(self) -> bool:
+        """Whether there is a process to look at now: the target, or ourselves where we are it."""
+        return self.target is not None or (self.pid == "self" and not self.may_come)
+
+    @property
     def pidfd(self) -> int | None:
         """Ready to read when the target has ended; None where nothing tells."""
         return self.target.pidfd if self.target else None

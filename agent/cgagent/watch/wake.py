@@ -29,6 +29,7 @@ class Wake:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._heeds_signals = False
         self._noted = dict.fromkeys((LIMITS, EVENTS, GIVEN, CONFIG, OBSERVER, RELOAD, STOP), False)
 
     def note(self, kind: str) -> None:
@@ -57,6 +58,7 @@ class Wake:
 
     def heed_signals(self) -> None:
         """Note SIGTERM and SIGINT as STOP, SIGHUP as RELOAD, from now on."""
+        self._heeds_signals = True
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
@@ -65,6 +67,8 @@ class Wake:
         self._noted[_SIGNALS[signal.Signals(number)]] = True
 
     def close(self) -> None:
-        """Give the pipe back."""
+        """Give the pipe back; signals are noted no more."""
+        if self._heeds_signals:
+            signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)
