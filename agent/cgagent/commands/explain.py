@@ -15,6 +15,7 @@ from cgagent.report.picture import Picture
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.golang.buildinfo import BuildInfo
+    from cgagent.golang.live import Running
     from cgagent.parser import Arguments, Parser
     from cgagent.report.text import Style
 
@@ -51,6 +52,7 @@ def run(arguments: Arguments) -> int:
     """Print the explanation; return the exit code."""
     settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
     output = settled.texts.choice("output", OUTPUTS)
+    running, unknown = _running(settled)
     picture = Picture(
         settled.pid,
         settled.host.root,
@@ -59,6 +61,8 @@ def run(arguments: Arguments) -> int:
         settled.decision,
         settled.environment,
         _program(settled, arguments.binary),
+        running,
+        unknown,
     )
     sys.stdout.write(_render(picture, output))
     limits = settled.limits
@@ -79,6 +83,19 @@ def _program(settled: Settled, binary: str | None) -> BuildInfo | None:
         return buildinfo.read(f"/proc/{settled.pid}/exe")
     except CgagentError:
         return None  # not permitted, or gone: what it is stays unknown, and the rest is worth telling
+
+
+def _running(settled: Settled) -> tuple[Running | None, str | None]:
+    """What the process's Go runtime holds, or why that is not known; neither of a program that is no Go program."""
+    if settled.pid == "self" or not settled.host.live:
+        return None, None
+    from cgagent.golang.live import FOREIGN, GONE, LiveError, Program
+
+    try:
+        with Program(settled.pid) as program:
+            return program.running(), None
+    except LiveError as error:
+        return None, None if error.kind in (FOREIGN, GONE) else error.line()
 
 
 def _render(picture: Picture, output: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cgagent.cgroup.numbers import format_cpu_list
+from cgagent.report import running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def document(picture: Picture, findings: list[Finding]) -> dict[str, Any]:
             "pressure": usage.pressure,
         },
         "go": _go(picture),
-        "running": None,
+        "running": None if picture.running is None else running.document(picture.running),
         "findings": [
             {"id": one.id, "level": one.level, "message": one.message, "remedy": one.remedy} for one in findings
         ],

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cgagent.golang.live import Running
+
 
 class Picture(Record):
     """What was seen of a process, and what was decided for it.
@@ -24,9 +26,11 @@ class Picture(Record):
         decision: both variables' choices.
         environment: the variables it starts with; None where they may not be read.
         go: its program's build information; None where it is no Go program or not known.
+        running: what its Go runtime holds now; None where that is not known.
+        running_unknown: why it is not, where it could be.
     """
 
-    __slots__ = ("decision", "environment", "go", "limits", "pid", "root", "usage")
+    __slots__ = ("decision", "environment", "go", "limits", "pid", "root", "running", "running_unknown", "usage")
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class Picture(Record):
         decision: Decision,
         environment: Mapping[str, str] | None,
         go: BuildInfo | None,
+        running: Running | None = None,
+        running_unknown: str | None = None,
     ) -> None:
         self.pid = pid
         self.root = root
@@ -45,3 +51,5 @@ class Picture(Record):
         self.decision = decision
         self.environment = environment
         self.go = go
+        self.running = running
+        self.running_unknown = running_unknown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cgagent import __version__
 from cgagent.cgroup.numbers import format_cpu_list
 from cgagent.errors import printable
+from cgagent.report.running import rows
 from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
@@ -54,6 +55,7 @@ def render(picture: Picture, findings: list[Finding], style: Style) -> str:
         list(_where(picture, style)),
         list(_limits(picture, style)),
         list(_decision(picture, style)),
+        *([list(_running(picture, style))] if picture.running is not None else []),
         list(_findings(findings, style)),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
@@ -228,6 +230,11 @@ def _decision(picture: Picture, style: Style) -> Iterator[str]:
         line if not style.colour else line.replace(row[0], style.paint(row[0], "value"), 1)
         for line, row in zip(_table(rows), rows, strict=True)
     )
+
+
+def _running(picture: Picture, style: Style) -> Iterator[str]:
+    yield style.paint("running now", "heading")
+    yield from _table(list(rows(picture)))
 
 
 def _findings(findings: list[Finding], style: Style) -> Iterator[str]:

@@ -34,7 +34,7 @@ _LONGEST = 1 << 16  # no function that is looked into is longer
 
 
 class Switches(Record):
-    """The bytes by which Go 1.25 and newer decides whether it follows its cgroup's quota.
+    """Addresses of the bytes by which Go 1.25 and newer decides whether it follows its cgroup's quota.
 
     Attributes:
         custom: sched.customGOMAXPROCS: the number was set, so the runtime leaves it alone.
@@ -48,10 +48,6 @@ class Switches(Record):
         self.custom = custom
         self.idle = idle
         self.cgroup_ok = cgroup_ok
-
-    def addresses(self) -> tuple[int, int, int]:
-        """All three."""
-        return self.custom, self.idle, self.cgroup_ok
 
 
 class Addresses(Record):
@@ -99,8 +95,8 @@ def locate(image: Image) -> Addresses:
     found.gomaxprocs = _gomaxprocs(image, functions)
     if len(set(stats_votes.values())) == 1:
         found.cpu_stats = next(iter(stats_votes.values()))
-        found.cycles = _cycles(image, functions, found.cpu_stats)
-    found.switches = _switches(image, functions)
+        found.cycles = _cycles(image, module, functions, found.cpu_stats)
+    found.switches = _switches(image, module, functions)
     return found
 
 
@@ -140,25 +136,25 @@ def _gomaxprocs(image: Image, functions: list[Function]) -> int | None:
     return named[0] if len(named) == 1 else None
 
 
-def _cycles(image: Image, functions: list[Function], cpu_stats: int) -> int | None:
+def _cycles(image: Image, module: Module, functions: list[Function], cpu_stats: int) -> int | None:
     code = _code(image, functions, _TRIGGER)
     loaded = amd64.loads_word(*code) if code else []
-    near = {one for one in loaded if cpu_stats - one in _CYCLES_BEFORE_CPU_STATS}
+    near = {one for one in module.variables(loaded) if cpu_stats - one in _CYCLES_BEFORE_CPU_STATS}
     return near.pop() if len(near) == 1 else None
 
 
-def _switches(image: Image, functions: list[Function]) -> Switches | None:
+def _switches(image: Image, module: Module, functions: list[Function]) -> Switches | None:
     """Two functions have to name each of the first two bytes; of the third there is one reader."""
     if image.machine != AMD64:
         return None
     sysmon, helper, rule = (_code(image, functions, name) for name in (_SYSMON_UPDATE, _HELPER, _DEFAULT_PROCS))
     if sysmon is None or helper is None or rule is None:
         return None
-    custom = set(amd64.loads_byte(*sysmon))
-    idle = set(amd64.loads_atomic_byte(*sysmon))
-    ok = set(amd64.compares_byte(*rule))
-    if custom != set(amd64.stores_byte(*helper, 0)) or idle != set(amd64.loads_atomic_byte(*helper)):
+    custom = module.variables(amd64.loads_byte(*sysmon))
+    idle = module.variables(amd64.loads_atomic_byte(*sysmon))
+    ok = module.variables(amd64.compares_byte(*rule))
+    if custom != module.variables(amd64.stores_byte(*helper, 0)):
         return None
-    if not len(custom) == len(idle) == len(ok) == 1:
+    if idle != module.variables(amd64.loads_atomic_byte(*helper)) or not len(custom) == len(idle) == len(ok) == 1:
         return None
     return Switches(custom.pop(), idle.pop(), ok.pop())

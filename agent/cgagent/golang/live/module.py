@@ -22,7 +22,7 @@ from cgagent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _MAGIC = b"\xf1\xff\xff\xff\0\0"
 _HEADER = Struct("<8s8Q")
@@ -66,6 +66,11 @@ class Module(Record):
         self.data = (words[26], words[27])
         self.bss = (words[28], words[29])
         self.noptrbss = (words[30], words[31])
+
+    def variables(self, addresses: Iterable[int]) -> set[int]:
+        """Those of `addresses` that lie where variables are which start as 0; others are no addresses of any."""
+        ranges = (self.bss, self.noptrbss)
+        return {one for one in addresses if any(start <= one < end for start, end in ranges)}
 
 
 def find_module(image: Image) -> Module:

@@ -177,18 +177,11 @@ def _settled(image: ProcessImage) -> Addresses:
 
 def _inside(found: Addresses) -> Addresses:
     """`found`, if each variable is where the linker puts variables of its kind; what is not is left out."""
-    module = found.module
-
-    def within(address: int | None, *ranges: tuple[int, int]) -> bool:
-        return address is not None and any(start <= address < end for start, end in ranges)
-
-    if found.controller % 8 or not within(found.controller, module.noptrbss):
+    start, end = found.module.noptrbss
+    if found.controller % 8 or not start <= found.controller < end:
         raise LiveError("its garbage collector's state is not where Go puts it", UNKNOWN)
-    if not within(found.gomaxprocs, module.noptrbss):
+    if found.gomaxprocs is not None and not start <= found.gomaxprocs < end:
         found.gomaxprocs = None
-    if not within(found.cpu_stats, module.bss, module.noptrbss):
+    if found.cpu_stats is not None and not found.module.variables([found.cpu_stats]):
         found.cpu_stats = found.cycles = None
-    switches = found.switches
-    if switches and not all(within(one, module.bss, module.noptrbss) for one in switches.addresses()):
-        found.switches = None
     return found
