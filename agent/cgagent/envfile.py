@@ -41,8 +41,11 @@ _READ_HINTS = {"Permission denied": "let this user read the file"}
 def header(limits: Limits) -> str:
     """The comment that says what wrote the file and from which limits; always one line."""
     cpu, memory = limits.cpu, limits.memory
-    cores = "no limit" if cpu.cores is None else f"{format_cores(cpu.cores)} cores ({cpu.source})"
-    size = "no limit" if memory.bytes is None else f"{format_size(memory.bytes)} ({memory.source})"
+    cores = size = "no limit"
+    if cpu.cores is not None and cpu.counts:
+        cores = f"{format_cores(cpu.cores)} cores ({cpu.source})"
+    if memory.bytes is not None and memory.counts:
+        size = f"{format_size(memory.bytes)} ({memory.source})"
     return printable(f"{_MARK} {__version__}: cpu {cores}, memory {size}")
 
 

@@ -139,10 +139,9 @@ def _apply_cpu(limits: Limits, amount: Amount | None, trust: bool) -> None:
     cpu.cores, cpu.source = None, None
     if amount is None:
         return
-    machine = len(cpu.online) if cpu.online else None
-    as_large = machine is not None and amount.value >= machine * 1000
+    as_large = cpu.machine is not None and amount.value >= len(cpu.machine) * 1000
     likely_none = amount.value == 0 or (as_large and not trust)
-    cpu.given = Given(amount.source, amount.text, likely_none)
+    cpu.given = Given(amount.source, amount.text, likely_none, amount.value == 0)
     if not likely_none:
         cpu.cores, cpu.source = amount.value / 1000, amount.source
 
@@ -156,6 +155,6 @@ def _apply_memory(limits: Limits, amount: Amount | None, trust: bool) -> None:
     part, whole = _ALMOST_ALL
     as_large = memory.total is not None and amount.value * whole >= memory.total * part
     likely_none = amount.value == 0 or (as_large and not trust)
-    memory.given = Given(amount.source, amount.text, likely_none)
+    memory.given = Given(amount.source, amount.text, likely_none, amount.value == 0)
     if not likely_none:
         memory.bytes, memory.source = amount.value, amount.source

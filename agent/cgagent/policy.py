@@ -152,7 +152,7 @@ def _decide_procs(limits: Limits, policy: Policy) -> Choice:
     if problem:
         return Choice(None, f"not decided: {problem.message}", problem.message, problem.id)
     cpu = limits.cpu
-    cores = cpu.cores if cpu.trusted or cpu.foreign else None
+    cores = cpu.cores if cpu.counts else None
     usable = len(cpu.usable) if cpu.usable else None
     if cores is not None:
         value, reason = _round(cores, usable, policy.cpu_rounding)
@@ -191,7 +191,7 @@ def _decide_memory(limits: Limits, policy: Policy) -> Choice:
     if problem:
         return Choice(None, f"not decided: {problem.message}", problem.message, problem.id)
     memory = limits.memory
-    if memory.bytes is None or not (memory.trusted or memory.foreign):
+    if memory.bytes is None or not memory.counts:
         return Choice(None, "no memory limit: left unset")
     reserve = policy.memory_reserve
     value = policy.memory_ratio.of(memory.bytes - reserve)

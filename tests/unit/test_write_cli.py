@@ -12,7 +12,7 @@ import pytest
 from cgagent import __version__
 from cgagent.cli import main
 from support import kubelet_env, shell_env
-from support.trees import build, v2
+from support.trees import build, machine, v2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -290,7 +290,7 @@ def test_limits_from_given_heeds_nothing_of_the_cgroup() -> None:
 
 
 # The downward API gives the node's allocatable where a container has no limit: all CPUs, most of the memory.
-@pytest.mark.parametrize("cpu", ["8", "8000m", "12", "0"])
+@pytest.mark.parametrize("cpu", ["8", "8000m", "12"])
 def test_a_cpu_limit_as_large_as_the_machine_is_probably_none(cpu: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert write("--quiet", "--cpu-limit", cpu) == 0
     assert values() == {"GOMEMLIMIT": ENV["GOMEMLIMIT"]}
@@ -298,12 +298,39 @@ def test_a_cpu_limit_as_large_as_the_machine_is_probably_none(cpu: str, capsys: 
     assert capsys.readouterr().err == says
 
 
-@pytest.mark.parametrize("memory", [str(MEM_TOTAL_KB * 1024), str(MEM_TOTAL_KB * 1024 * 9 // 10), "1Ti", "0"])
+@pytest.mark.parametrize("memory", [str(MEM_TOTAL_KB * 1024), str(MEM_TOTAL_KB * 1024 * 9 // 10), "1Ti"])
 def test_a_memory_limit_close_to_the_machines_is_probably_none(memory: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert write("--quiet", "--memory-limit", memory) == 0
     assert values() == {"GOMAXPROCS": ENV["GOMAXPROCS"]}
     says = f"cgagent write: --memory-limit '{memory}' looks like no limit, not heeded (--trust-given does)\n"
     assert capsys.readouterr().err == says
+
+
+# What the downward API gives for a native sidecar without limits, which is no sentinel that trust could change.
+@pytest.mark.parametrize("words", [[], ["--trust-given"]])
+def test_a_limit_of_zero_is_none(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert write("--quiet", "--cpu-limit", "0", *words) == 0
+    assert values() == {"GOMEMLIMIT": ENV["GOMEMLIMIT"]}
+    assert capsys.readouterr().err == "cgagent write: --cpu-limit '0' means no limit\n"
+
+
+# A captured tree may lack /sys/devices/system/cpu/online: the process's mask is then what is known of the machine.
+def test_without_the_machines_cpus_the_mask_tells_how_large_it_is(place: Path) -> None:
+    (place / "pod/sys/devices/system/cpu/online").unlink()
+    write("--cpu-limit", "8")
+    assert values() == {"GOMEMLIMIT": ENV["GOMEMLIMIT"]}
+    write("--cpu-limit", "12", "--trust-given")
+    assert values()["GOMAXPROCS"] == "8"
+
+
+def test_a_strangers_limits_are_neither_written_nor_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mounts = "25 21 0:22 /other /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    build(place / "odd", machine("0::/app\n", mounts) | {f"/sys/fs/cgroup{name}": text for name, text in POD.items()})
+    assert write(root="odd") == 0
+    assert (place / "out").read_text() == f"# written by cgagent {__version__}: cpu no limit, memory no limit\n"
+    assert write("--require-limits", root="odd") == 3
+    assert main(["explain", "--root", "odd", "--require-limits", "-o", "json"]) == 3
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(("words", "twin"), [(["--trust-given"], ""), ([], "true")])

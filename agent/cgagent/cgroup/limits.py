@@ -58,14 +58,16 @@ class Given(Record):
         source: the option, variable or file that gives it.
         text: as it was given.
         likely_none: whether it looks like the node's size, which the downward API reports where no limit is set.
+        is_zero: whether it is none by its very number, which no trust changes.
     """
 
-    __slots__ = ("likely_none", "source", "text")
+    __slots__ = ("is_zero", "likely_none", "source", "text")
 
-    def __init__(self, source: str, text: str, likely_none: bool) -> None:
+    def __init__(self, source: str, text: str, likely_none: bool, is_zero: bool = False) -> None:
         self.source = source
         self.text = text
         self.likely_none = likely_none
+        self.is_zero = is_zero
 
 
 class CpuLimit(Record):
@@ -113,17 +115,26 @@ class CpuLimit(Record):
         self.online: frozenset[int] | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether `cores` is to be decided on, not only shown."""
+        return self.trusted or self.foreign
+
+    @property
+    def machine(self) -> frozenset[int] | None:
+        """The machine's CPUs; where they are not known (a captured tree) the process's mask stands for them."""
+        return self.online or self.affinity
+
+    @property
     def usable(self) -> frozenset[int] | None:
         """The CPUs that bound GOMAXPROCS: an init container's own cpuset says nothing of the application's."""
-        return self.online if self.foreign else self.allowed
+        return self.machine if self.foreign else self.allowed
 
     @property
     def narrowed(self) -> frozenset[int] | None:
         """The CPUs that are left where cpuset or affinity withhold some of the machine's, else None."""
         if self.foreign or self.allowed is None:
             return None
-        machine = self.online or self.affinity
-        return self.allowed if machine and len(self.allowed) < len(machine) else None
+        return self.allowed if self.machine and len(self.allowed) < len(self.machine) else None
 
 
 class MemoryLimit(Record):
@@ -141,6 +152,11 @@ class MemoryLimit(Record):
         self.foreign = False
         self.total: int | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether `bytes` is to be decided on, not only shown."""
+        return self.trusted or self.foreign
+
 
 class Limits(Record):
     """All that was read for a decision: where the process stands, its limits, and what is not known of them."""
@@ -153,10 +169,19 @@ class Limits(Record):
         self.cpu = CpuLimit()
         self.memory = MemoryLimit()
 
+    @property
+    def found(self) -> bool:
+        """Whether there is any limit to decide on."""
+        cpu, memory = self.cpu, self.memory
+        return (cpu.counts and cpu.cores is not None) or (memory.counts and memory.bytes is not None)
+
     def blocked(self, resource: str) -> Problem | None:
         """Why nothing may be decided for `resource`, or None."""
-        if self.cpu.foreign if resource == "cpu" else self.memory.foreign:
-            return None
+        foreign = self.cpu.foreign if resource == "cpu" else self.memory.foreign
+        return None if foreign else self.unknown(resource)
+
+    def unknown(self, resource: str) -> Problem | None:
+        """Why it is not known what the cgroups say of `resource`, or None."""
         for problem in self.problems:
             if problem.id in BLOCKING and problem.resource in ("", resource):
                 return problem

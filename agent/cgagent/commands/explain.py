@@ -65,10 +65,7 @@ def run(arguments: Arguments) -> int:
         unknown,
     )
     sys.stdout.write(_render(picture, output))
-    limits = settled.limits
-    if settled.texts.yes("require_limits") and limits.cpu.cores is None and limits.memory.bytes is None:
-        return EXIT_NO_LIMITS
-    return 0
+    return EXIT_NO_LIMITS if settled.texts.yes("require_limits") and not settled.limits.found else 0
 
 
 def _program(settled: Settled, binary: str | None) -> BuildInfo | None:

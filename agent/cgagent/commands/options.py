@@ -164,11 +164,12 @@ class Settled:
                 say(command, f"{name} left alone: the environment has '{choice.kept}' (--override decides anew)")
         for given in (self.limits.cpu.given, self.limits.memory.given):
             if given is not None and given.likely_none:
-                say(command, f"{given.source} '{given.text}' looks like no limit, not heeded (--trust-given does)")
+                means = "means no limit" if given.is_zero else "looks like no limit, not heeded (--trust-given does)"
+                say(command, f"{given.source} '{given.text}' {means}")
         for problem in self.limits.problems:
             if problem.id == "cgroup-outside-view":
                 say(command, problem.message)
-        if self.texts.yes("require_limits") and self.limits.cpu.cores is None and self.limits.memory.bytes is None:
+        if self.texts.yes("require_limits") and not self.limits.found:
             say(command, "no CPU and no memory limit found, and --require-limits asks for one")
             return EXIT_NO_LIMITS
         return 0

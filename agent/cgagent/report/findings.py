@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cgagent.cgroup.limits import Limits
     from cgagent.report.picture import Picture
 
 CRITICAL = "critical"
@@ -139,20 +140,33 @@ def _fullest(picture: Picture) -> tuple[str, int, int] | None:
 
 
 def _given(picture: Picture) -> Iterator[Finding]:
-    for name, limit in (("CPU", picture.limits.cpu), ("memory", picture.limits.memory)):
-        given = limit.given
+    for name, given in (("CPU", picture.limits.cpu.given), ("memory", picture.limits.memory.given)):
         if given is None:
             continue
-        seen = limit.binding
-        beside = f"; the cgroup here says {seen.file}" if seen is not None else "; the cgroup here sets none"
-        if given.likely_none:
+        beside = f"the cgroup here says {_said_here(picture.limits, name.lower())}"
+        if given.likely_none and given.is_zero:
+            message = f"the {name} limit is given as {given.text} ({given.source}): no limit; {beside}"
+            yield Finding("given-limit-unlikely", WARNING, message, "set a limit, or leave this one out")
+        elif given.likely_none:
             message = f"the {name} limit {given.text} ({given.source}) looks like the node's size: probably no limit"
-            yield Finding("given-limit-unlikely", WARNING, message + beside, "set a limit, or say --trust-given")
+            yield Finding("given-limit-unlikely", WARNING, f"{message}; {beside}", "set a limit, or say --trust-given")
         else:
-            message = f"the {name} limit is given: {given.text} ({given.source}){beside}"
+            message = f"the {name} limit is given: {given.text} ({given.source}); {beside}"
             yield Finding(
                 "limit-given", INFO, message, "right for an init container; --limits-from cgroup heeds the cgroup"
             )
+
+
+def _said_here(limits: Limits, resource: str) -> str:
+    """The limit that a given one took the place of, with its file."""
+    cpu, memory = limits.cpu.binding, limits.memory.binding
+    if limits.unknown(resource):
+        return "what could not be read"
+    if resource == "cpu" and cpu is not None and cpu.quota.cores is not None:
+        return f"{format_cpus(cpu.quota.cores)} ({cpu.file})"
+    if resource == "memory" and memory is not None and memory.bytes is not None:
+        return f"{format_size(memory.bytes)} ({memory.file})"
+    return "no limit"
 
 
 def _throttled(picture: Picture) -> Iterator[Finding]:
@@ -177,13 +191,15 @@ def _throttled(picture: Picture) -> Iterator[Finding]:
 
 def _cpu(picture: Picture) -> Iterator[Finding]:
     limits, cpu = picture.limits, picture.limits.cpu
-    machine = len(cpu.online) if cpu.online else None
+    machine = len(cpu.machine) if cpu.machine else None
     if cpu.cores is None:
         if cpu.trusted and not cpu.given and not limits.blocked("cpu"):
             message = "no CPU limit: the program may use every CPU that cpuset and affinity leave"
             yield Finding(
                 "no-cpu-limit", INFO, message, "set one if neighbours must be protected; many do well without"
             )
+        return
+    if not cpu.counts:
         return
     shown = f"the CPU limit of {format_cpus(cpu.cores)} ({cpu.source})"
     if cpu.cores < 1:

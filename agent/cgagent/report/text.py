@@ -126,14 +126,14 @@ def _mark(binds: bool) -> str:
 def _cores(picture: Picture) -> str:
     cpu = picture.limits.cpu
     if cpu.cores is not None:
-        return format_cpus(cpu.cores) + ("" if cpu.trusted or cpu.foreign else " (another cgroup's)")
+        return format_cpus(cpu.cores) + ("" if cpu.counts else " (another cgroup's)")
     return "not known" if picture.limits.blocked("cpu") else "none"
 
 
 def _bytes(picture: Picture) -> str:
     memory = picture.limits.memory
     if memory.bytes is not None:
-        return format_size(memory.bytes) + ("" if memory.trusted or memory.foreign else " (another cgroup's)")
+        return format_size(memory.bytes) + ("" if memory.counts else " (another cgroup's)")
     return "not known" if picture.limits.blocked("memory") else "none"
 
 

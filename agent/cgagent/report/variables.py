@@ -81,7 +81,7 @@ def _limit(picture: Picture, text: str) -> Iterator[Fields]:
     if size is None:
         message = f"GOMEMLIMIT='{text}' is malformed: Go programs end at start with it"
         yield ("gomemlimit-malformed", "critical", message, "give bytes, or a number with KiB, MiB, GiB or TiB, or off")
-    elif memory.bytes is not None and (memory.trusted or memory.foreign):
+    elif memory.bytes is not None and memory.counts:
         bound, better = format_size(memory.bytes), picture.decision.gomemlimit.value
         remedy = f"unset it, or set {better} (--override does)" if better else "unset it"
         shown = "off" if size == MAX_INT64 else format_size(size)
