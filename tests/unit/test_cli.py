@@ -161,7 +161,10 @@ def test_control_c_ends_it_at_once_and_without_a_traceback(pod: str) -> None:
     assert os.write(writer, bytes(1 << 20)) < 1 << 20
     os.set_blocking(writer, True)
     words = [PROGRAM, "write", "--root", pod, "--env-file", "-"]
+    # A shell starts what runs in the background (`make test &`) with SIGINT ignored, which would be inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(words, stdout=writer, stderr=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
         _wait_until_writing(process.pid)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
