@@ -193,7 +193,7 @@ class Agent:
             pid = self._hold.find(self._settings)
             sight = look(self._host, self._settings, pid, os.environ)
         except NoTargetError as error:
-            self._troubles.tell("target", error.line())
+            self._troubles.tell("target", error.line(), waiting=True)
             return self._without_target()
         except CgagentError as error:
             never = self._shown is None and not self._hold.may_come

@@ -14,13 +14,13 @@ class Troubles:
         self._log = log
         self._last: dict[str, str] = {}
 
-    def tell(self, topic: str, problem: str) -> None:
-        """`problem` is what is wrong with `topic` now; empty: nothing."""
+    def tell(self, topic: str, problem: str, *, waiting: bool = False) -> None:
+        """`problem` is what is wrong with `topic` now; empty: nothing. `waiting`: it may well be in order so."""
         last = self._last.get(topic, "")
         if problem == last:
             return
         self._last[topic] = problem
         if problem:
-            self._log.error(problem, about=topic)
+            (self._log.info if waiting else self._log.error)(problem, about=topic)
         else:
             self._log.info("in order again", about=topic)
