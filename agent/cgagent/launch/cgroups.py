@@ -10,10 +10,10 @@ import errno
 import os
 import time
 
-from cgagent.cgroup.hierarchy import INSIDE, Hierarchy
-from cgagent.cgroup.process import locate, read_membership
+from cgagent.cgroup.hierarchy import INSIDE, Hierarchy, View, parse_cgroup, place
+from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.errors import CgagentError
-from cgagent.host import Host
+from cgagent.host import MOUNTINFO_LIMIT, Host
 from cgagent.launch.failure import failure
 from cgagent.launch.resources import SWAP_FILES, IoRate, v1_files, v2_files
 from cgagent.launch.syscalls import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs_type
@@ -63,8 +63,9 @@ class Cgroup(Record):
 def own_hierarchies() -> list[Hierarchy]:
     """The mounted hierarchies in which this process's cgroup can be seen."""
     host = Host()
-    standing = locate(host, "self", read_membership(host, "self"))
-    return [one for one in standing.hierarchies if one.standing == INSIDE]
+    view = View(host, parse_mountinfo(host.read("/proc/self/mountinfo", MOUNTINFO_LIMIT)))
+    memberships = parse_cgroup(host.read("/proc/self/cgroup"))
+    return [one for one in (place(membership, [view]) for membership in memberships) if one.standing == INSIDE]
 
 
 class Cgroups:

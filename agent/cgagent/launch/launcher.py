@@ -90,6 +90,10 @@ def launch(spec: Spec) -> int:
             container.start()
         except OSError as error:
             raise refused(error) from None
+        except CgagentError as error:
+            # What the readers of cgroups and of users find wrong is ours to report.
+            error.exit_code = max(error.exit_code, EXIT_RUN_FAILED)
+            raise
         return container.wait()
     finally:
         container.end()
