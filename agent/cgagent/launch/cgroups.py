@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 from cgagent.cgroup.hierarchy import INSIDE, Hierarchy, View, parse_cgroup, place
 from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.errors import CgagentError
 from cgagent.host import MOUNTINFO_LIMIT, Host
+from cgagent.launch.cgroupfs import read, remove, rmdir, write
 from cgagent.launch.failure import failure
 from cgagent.launch.resources import SWAP_FILES, IoRate, v1_files, v2_files
 from cgagent.launch.syscalls import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs_type
@@ -21,11 +21,10 @@ from cgagent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cgagent.launch.resources import Resources
 
-SIGKILL = 9
 # v1's name of a controller -> v2's
 V2_NAMES = {"blkio": "io"}
 # Files whose count under that key says so, where they are.
@@ -33,7 +32,6 @@ _REFUSALS = (
     ("memory", ("memory.oom_control", "memory.events"), "oom_kill"),
     ("pids", ("pids.events",), "max"),
 )
-_PATIENCE = 2.0  # seconds that a killed process may take to leave its cgroup
 
 
 class Cgroup(Record):
@@ -187,7 +185,7 @@ class Cgroups:
 
     def remove_empty(self) -> None:
         """Remove those directories that nobody is in any more."""
-        self.made = [one for one in self.made if not _rmdir(one.directory)]
+        self.made = [one for one in self.made if not rmdir(one.directory)]
 
     def remove(self) -> list[str]:
         """Kill what is left in the directories and remove them; return those that stay."""
@@ -195,89 +193,6 @@ class Cgroups:
         if self.leave is not None:
             self.leave()
         return left
-
-
-def write(path: str, text: str) -> None:
-    """Write to a file of cgroupfs, whose every write(2) is one command."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
-
-
-def read(path: str) -> str:
-    """The text of a file of cgroupfs; empty where it can't be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    data = b""
-    try:
-        while piece := os.read(fd, 65536):
-            data += piece
-    except OSError:
-        pass  # removed meanwhile, or a file that this kernel does not serve
-    finally:
-        os.close(fd)
-    return data.decode("utf-8", "replace")
-
-
-def remove(directories: list[str]) -> list[str]:
-    """Remove cgroup directories, killing what is in them; return those that could not be removed."""
-    left = [one for one in directories if not _rmdir(one)]
-    if not left:
-        return []
-    deadline = time.monotonic() + _PATIENCE
-    pause = 0.0005
-    while left and time.monotonic() < deadline:
-        for directory in left:
-            kill(directory)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
-        left = [one for one in left if not _remove_tree(one)]
-    return left
-
-
-def kill(directory: str) -> None:
-    """Send SIGKILL to every process in a cgroup and below, thawing it first: v1's frozen processes can't die."""
-    for place in _below(directory):
-        try:
-            if os.path.exists(f"{place}/freezer.state"):
-                write(f"{place}/freezer.state", "THAWED")
-            write(f"{place}/cgroup.kill", "1")
-            continue
-        except OSError:
-            pass
-        for word in read(f"{place}/cgroup.procs").split():
-            # 0 is a process that our PID namespace does not show; kill(0) would be our own group.
-            if word.isdigit() and int(word) > 1 and int(word) != os.getpid():
-                try:
-                    os.kill(int(word), SIGKILL)
-                except OSError:
-                    pass
-
-
-def _below(directory: str) -> Iterator[str]:
-    """The cgroup and those below it, innermost first."""
-    for place, _, _ in os.walk(directory, topdown=False):
-        yield place
-
-
-def _remove_tree(directory: str) -> bool:
-    return all([_rmdir(place) for place in _below(directory)])  # noqa: C419 every one is to be tried
-
-
-def _rmdir(directory: str) -> bool:
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        return error.errno == errno.ENODEV
-    return True
 
 
 def _make(cgroup: Cgroup) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from cgagent.launch.cgroups import read, write
+from cgagent.launch.cgroupfs import read, write
 from cgagent.launch.failure import failure
 from cgagent.launch.programs import find, run
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from cgagent.errors import CgagentError
-from cgagent.launch import cgroups, names
+from cgagent.launch import cgroupfs, names
 
 _UNSEEN_AGE = 60.0  # seconds after which an empty cgroup of a PID namespace that we can't see is a leftover
 
@@ -22,15 +22,17 @@ def sweep(parents: list[str]) -> list[str]:
             continue
         for name in found:
             directory = f"{parent}/{name}"
-            if name.startswith(names.PREFIX) and _is_leftover(name, directory) and not cgroups.remove([directory]):
+            if name.startswith(names.PREFIX) and _is_leftover(name, directory) and not cgroupfs.remove([directory]):
                 removed.append(directory)
     return removed
 
 
 def collect() -> int:
     """`cgagent run --gc`: remove all leftovers and say which."""
+    from cgagent.launch.cgroups import own_hierarchies
+
     removed = []
-    for mount in {one.mount for one in cgroups.own_hierarchies() if one.mount}:
+    for mount in {one.mount for one in own_hierarchies() if one.mount}:
         for place, directories, _ in os.walk(mount):
             ours = [name for name in directories if names.owner(name)]
             if ours:
@@ -62,4 +64,4 @@ def _is_leftover(name: str, directory: str) -> bool:
         age = time.time() - os.stat(directory).st_mtime
     except OSError:
         return False
-    return age > _UNSEEN_AGE and not any(cgroups.read(f"{place}/cgroup.procs") for place, _, _ in os.walk(directory))
+    return age > _UNSEEN_AGE and not any(cgroupfs.read(f"{place}/cgroup.procs") for place, _, _ in os.walk(directory))

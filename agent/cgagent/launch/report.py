@@ -7,7 +7,8 @@ import os
 from cgagent.cgroup.dialect import number
 from cgagent.cgroup.numbers import flat_keyed
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError, MalformedError
-from cgagent.launch.cgroups import Cgroups, read
+from cgagent.launch.cgroupfs import read
+from cgagent.launch.cgroups import Cgroups
 from cgagent.launch.resources import Resources
 from cgagent.units import format_cores, format_size
 
