@@ -10,27 +10,25 @@ from __future__ import annotations
 import os
 import time
 
-from cgagent.cgroup.usage import read_usage
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError
-from cgagent.golang import buildinfo
-from cgagent.report.picture import Picture
 from cgagent.watch import wake
 from cgagent.watch.changes import Changes, directory_place, limit_places
 from cgagent.watch.hold import Hold
 from cgagent.watch.hooks import Change, Runner
 from cgagent.watch.output import Output
-from cgagent.watch.sight import Sight, look, look_ahead, memory_events
-from cgagent.watch.state import State
-from cgagent.watch.target import EndedError, NoTargetError, environment_of
+from cgagent.watch.shown import Shown
+from cgagent.watch.sight import Sight, look, look_ahead
+from cgagent.watch.tally import Tally
+from cgagent.watch.target import EndedError, NoTargetError
 from cgagent.watch.troubles import Troubles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cgagent.golang.buildinfo import BuildInfo
     from cgagent.host import Host
     from cgagent.metrics.counters import Counters
+    from cgagent.report.picture import Picture
     from cgagent.watch.changes import Place
     from cgagent.watch.config import Configuration
     from cgagent.watch.log import Log
@@ -40,7 +38,8 @@ if TYPE_CHECKING:
 # counting events, saving the counters.
 SETTLE, POLL, SEARCH, RETRY, COUNT, SAVE = "settle", "poll", "search", "retry", "count", "save"
 _BLIND_POLL = 1.0
-_AGAIN = 1.0  # after a look that has shown nothing to decide on: it may have been the wrong moment
+# After a look that has shown nothing: it may have been the wrong moment. Each pause is twice the one before.
+_SOON, _WORTH_TELLING, _AGAIN = 0.02, 0.3, 1.0
 _SAVE_EVERY = 1.0
 
 
@@ -63,12 +62,10 @@ class Agent:
         self._output = Output(counters, log, self._troubles)
         self._runner = Runner(counters, log)
         self._runner.use(self._settings.hooks)
-        self._state = State(self._settings.state_dir, counters)
+        self._tally = Tally(self._settings.state_dir, counters, log, self._troubles)
+        self._shown = Shown(host)
         self._due: dict[str, float] = {POLL: 0.0}
-        self._known: dict[str, object] = {}
-        # What the server's threads read: replaced as a whole.
-        self._shown: tuple[Sight, str] | None = None
-        self._program: tuple[str, BuildInfo | None, dict[str, str] | None] | None = None
+        self._pause = _SOON
 
     @property
     def _settings(self) -> Settings:
@@ -80,16 +77,11 @@ class Agent:
         Raises:
             CgagentError: nothing has been seen yet.
         """
-        if self._shown is None:
-            raise CgagentError("nothing has been seen yet", "the log says what is waited for")
-        sight, pid = self._shown
-        program, environment = self._program_of(pid)
-        usage = read_usage(sight.limits)
-        return Picture(pid, self._host.root, sight.limits, usage, sight.decision, environment, program)
+        return self._shown.picture()
 
     def ready(self) -> bool:
         """Whether the first decision is made and the env file, if there is to be one, is written."""
-        return self._shown is not None and (self._output.complete or self._settings.env_file is None)
+        return self._shown.sight is not None and (self._output.complete or self._settings.env_file is None)
 
     def run(self) -> int:
         """Follow the target until SIGTERM or SIGINT; return the exit code.
@@ -98,7 +90,7 @@ class Agent:
             CgagentError: there is nothing to follow, or no more.
         """
         self._wake.heed_signals()
-        self._troubles.tell("state", self._state.load())
+        self._tally.load()
         try:
             self._look()
             code = self._check_first()
@@ -108,13 +100,13 @@ class Agent:
         finally:
             self._changes.close()
             self._runner.close()
-            self._save()
+            self._tally.save()
             self._hold.release()
             self._wake.close()
 
     def _check_first(self) -> int:
         """What a person must know of the first decision."""
-        sight = self._shown[0] if self._shown else None
+        sight = self._shown.sight
         if sight is None:
             return 0
         for name, choice in sight.decision.choices():
@@ -169,7 +161,9 @@ class Agent:
         elif COUNT in ripe:
             self._count_events()
         if SAVE in ripe:
-            self._save()
+            self._tally.save()
+        elif self._tally.unsaved:
+            self._due.setdefault(SAVE, now + _SAVE_EVERY)
 
     def _look(self) -> None:
         """Look at the target and act on what is seen. What can't be known now is told once, and tried again."""
@@ -196,20 +190,24 @@ class Agent:
             self._troubles.tell("target", error.line(), waiting=True)
             return self._without_target()
         except CgagentError as error:
-            never = self._shown is None and not self._hold.may_come
+            never = self._shown.sight is None and not self._hold.may_come
             if never or isinstance(error, EndedError):
                 raise
-            self._troubles.tell("target", error.line())
-            self._due[RETRY] = time.monotonic() + _AGAIN
+            # A container's first process is root's until the runtime has made it the application's user.
+            if self._pause >= _WORTH_TELLING:
+                self._troubles.tell("target", error.line())
+            self._due[RETRY] = time.monotonic() + self._pause
+            self._pause = min(self._pause * 2, _AGAIN)
             return None
+        self._pause = _SOON
         self._troubles.tell("target", "")
         return sight
 
     def _without_target(self) -> Sight | None:
         """What can be decided while there is no target: from what is given, but nothing above what was seen last."""
         try:
-            if self._shown is not None:
-                return look_ahead(self._shown[0], self._settings, os.environ)
+            if self._shown.sight is not None:
+                return look_ahead(self._shown.sight, self._settings, os.environ)
             given = self._settings.given()
             self._troubles.tell("limits given", "")
             if given.cpu is None and given.memory is None:
@@ -227,20 +225,11 @@ class Agent:
         if sight is not None and self._hold.is_held:
             yield from limit_places(sight.limits.standing)
 
-    def _count(self, sight: Sight) -> None:
-        """Count what has changed of the target since the last look."""
-        for resource, value in sight.known.items():
-            if resource in self._known and self._known[resource] != value:
-                self.counters.limit_changes[resource] += 1
-                self._due.setdefault(SAVE, time.monotonic() + _SAVE_EVERY)
-        self._known.update(sight.known)
-        self._see_events(sight.cgroup, sight.events)
-
     def _accept(self, sight: Sight) -> None:
         """Count what has changed, publish it, write it, tell the hooks."""
         if self._hold.is_held:
-            self._count(sight)
-        self._shown = (sight, self._hold.pid)
+            self._tally.count(sight)
+        self._shown.show(sight, self._hold.pid)
         blocked = [] if self._settings.ignore_errors else sight.decision.blocked()
         self._troubles.tell("decision", "; ".join(f"{name}: {choice.blocked}" for name, choice in blocked))
         if blocked:
@@ -260,38 +249,11 @@ class Agent:
         self._due[SEARCH] = 0.0
 
     def _count_events(self) -> None:
-        if self._shown is not None:
-            self._see_events(*memory_events(self._shown[0].limits))
-
-    def _see_events(self, cgroup: str, events: dict[str, int]) -> None:
-        kills = self._state.kills()
-        if self._state.see(cgroup, events):
-            self._due.setdefault(SAVE, time.monotonic() + _SAVE_EVERY)
-            if self._state.kills() > kills:
-                self._log.warning("the kernel has killed for want of memory", oom_kills=self._state.kills())
-
-    def _save(self) -> None:
-        try:
-            self._state.save()
-        except CgagentError as error:
-            self._troubles.tell("state", error.line())
-        else:
-            self._troubles.tell("state", "")
+        if self._shown.sight is not None:
+            self._tally.count_events(self._shown.sight)
 
     def _reload(self) -> None:
         before = self._settings
         if self._configuration.reload(self.counters, self._log):
             self._runner.use(self._settings.hooks)
             self._hold.reconsider(before, self._settings)
-
-    def _program_of(self, pid: str) -> tuple[BuildInfo | None, dict[str, str] | None]:
-        """What runs as `pid`, and the environment that it was started with: read once for each process."""
-        if pid == "self":
-            return None, dict(os.environ)
-        if self._program is None or self._program[0] != pid:
-            try:
-                program = buildinfo.read(f"/proc/{pid}/exe")
-            except CgagentError:
-                program = None  # not permitted, or gone
-            self._program = (pid, program, environment_of(self._host, pid))
-        return self._program[1], self._program[2]

@@ -1,0 +1,64 @@
+"""What the server shows of the sidecar's target: the last sight, with usage as it is at the moment."""
+
+from __future__ import annotations
+
+import os
+
+from cgagent.cgroup.usage import read_usage
+from cgagent.errors import CgagentError
+from cgagent.golang import buildinfo
+from cgagent.report.picture import Picture
+from cgagent.watch.target import environment_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cgagent.golang.buildinfo import BuildInfo
+    from cgagent.host import Host
+    from cgagent.watch.sight import Sight
+
+    # PID, its program's build information, the variables that it was started with.
+    Program = tuple[str, BuildInfo | None, dict[str, str] | None]
+
+
+class Shown:
+    """Set by the agent's thread, read by the server's: what they share is replaced as a whole."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._last: tuple[Sight, str] | None = None
+        self._program: Program | None = None
+
+    @property
+    def sight(self) -> Sight | None:
+        """The last sight; None before the first."""
+        return self._last[0] if self._last else None
+
+    def show(self, sight: Sight, pid: str) -> None:
+        """Show `sight`, which is of process `pid`, from now on."""
+        self._last = (sight, pid)
+
+    def picture(self) -> Picture:
+        """The last sight with fresh usage.
+
+        Raises:
+            CgagentError: there is none yet.
+        """
+        if self._last is None:
+            raise CgagentError("nothing has been seen yet", "the log says what is waited for")
+        sight, pid = self._last
+        _, program, environment = self._program_of(pid)
+        usage = read_usage(sight.limits)
+        return Picture(pid, self._host.root, sight.limits, usage, sight.decision, environment, program)
+
+    def _program_of(self, pid: str) -> Program:
+        """What runs as `pid`: read once for each process."""
+        if pid == "self":
+            return pid, None, dict(os.environ)
+        known = self._program
+        if known is None or known[0] != pid:
+            try:
+                info = buildinfo.read(f"/proc/{pid}/exe")
+            except CgagentError:
+                info = None  # not permitted, or gone
+            known = self._program = (pid, info, environment_of(self._host, pid))
+        return known
