@@ -84,7 +84,7 @@ def _below(directory: str) -> Iterator[str]:
 
 
 def _remove_tree(directory: str) -> bool:
-    return all([_rmdir(place) for cgroup in _below(directory)])  # noqa: C419 every one is to be tried
+    return all([rmdir(cgroup) for cgroup in _below(directory)])  # noqa: C419 every one is to be tried
 
 
 def rmdir(directory: str) -> bool:
