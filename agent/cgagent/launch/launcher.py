@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from cgagent.errors import EXIT_RUN_FAILED, CgagentError
+from cgagent.errors import EXIT_FAILURE, EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
 from cgagent.launch.channel import Caller, Channel, Joined, Orders
 from cgagent.launch.failure import refused
@@ -92,7 +92,8 @@ def launch(spec: Spec) -> int:
             raise refused(error) from None
         except CgagentError as error:
             # What the readers of cgroups and of users find wrong is ours to report.
-            error.exit_code = max(error.exit_code, EXIT_RUN_FAILED)
+            if error.exit_code == EXIT_FAILURE:
+                error.exit_code = EXIT_RUN_FAILED
             raise
         return container.wait()
     finally:
@@ -330,12 +331,11 @@ def _plan(spec: Spec) -> Plan | None:
     """The network to set up outside, checked before anything is made."""
     if spec.net != "veth":
         return None
-    from cgagent.launch.network import Plan, parse_rate, requirements
+    from cgagent.launch.network import Plan, requirements
 
-    rate = None if spec.net_rate is None else parse_rate(spec.net_rate, "--net-rate")
     if os.geteuid() != 0:
         raise CgagentError("--net veth is not for an ordinary user", requirements(), EXIT_RUN_FAILED)
-    return Plan(rate=rate, nat=spec.net_nat, dns=tuple(spec.dns))
+    return Plan(rate=spec.net_rate, nat=spec.net_nat, dns=tuple(spec.dns))
 
 
 def _user(spec: Spec) -> User:

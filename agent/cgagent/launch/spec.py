@@ -107,6 +107,7 @@ class Spec(Record):
         user: `USER[:GROUP]` as given, names not yet looked up; None for root.
         environ: the command's environment.
         stop_timeout: seconds after which a second SIGTERM becomes SIGKILL.
+        net_rate: bytes a second in each direction; None: no limit.
         dns: name servers.
     """
 
@@ -158,12 +159,12 @@ class Spec(Record):
         if "net" in shared:
             self.net = "host"
         self.namespaces = frozenset(NAMESPACES) - shared - ({"net"} if self.net == "host" else set())
-        self.net_rate: str | None = a.net_rate
         self.net_nat: bool = a.net_nat
         self.dns: list[str] = a.dns or []
         for option, value in (("--net-rate", a.net_rate), ("--net-nat", a.net_nat), ("--dns", a.dns)):
             if value and self.net != "veth":
                 raise UsageError(f"{option} needs --net veth", f"add it, or leave {option} out")
+        self.net_rate = None if a.net_rate is None else _net_rate(a.net_rate)
         self.hostname: str | None = _hostname(a.hostname)
         if a.hostname is not None and "uts" not in self.namespaces:
             raise UsageError("--hostname does not go with --share uts", "leave one of the two out")
@@ -207,6 +208,12 @@ def _choice(text: str, choices: tuple[str, ...], option: str) -> str:
     if text not in choices:
         raise UsageError(f"{option}: '{text}' is not known", f"choose one of {', '.join(choices)}")
     return text
+
+
+def _net_rate(text: str) -> int:
+    from cgagent.launch.rates import parse_rate
+
+    return parse_rate(text, "--net-rate")
 
 
 def _seconds(text: str, option: str) -> float:
