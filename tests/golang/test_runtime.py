@@ -25,11 +25,9 @@ OFF = (1 << 63) - 1  # math.MaxInt64: what the runtime reports where no memory l
 LIMITS: dict[str, tuple[int | None, int | None, str | None]] = {
     "half a CPU": (500, 64, None),
     "one CPU": (1000, 128, None),
-    "one and a bit": (1001, 200, None),
-    "one and a half": (1500, 256, None),
+    "a bit more than one": (1001, 200, None),
     "two and a half": (2500, 333, None),
-    "five": (5000, 1000, None),
-    "CPU alone": (1000, None, None),
+    "five": (5000, None, None),
     "memory alone": (None, 100, None),
     "cpuset narrower than the quota": (1500, 128, "0"),
     "cpuset alone": (None, 128, "1"),
@@ -144,7 +142,7 @@ def test_a_limit_of_the_pod_that_go_itself_does_not_see(top: Group, go_program: 
     assert (report["gomaxprocs"], report["gomemlimit"]) == (1, 96 * MIB * 9 // 10)
 
 
-@pytest.mark.parametrize("thousandths", [500, 1000, 1500, 2500, 3000])
+@pytest.mark.parametrize("thousandths", [500, 1500, 2500])
 def test_the_rounding_named_go_is_what_go_does_by_itself(top: Group, go_program: str, thousandths: int) -> None:
     """From 1.25 on; before, the runtime looks at no quota and takes every CPU."""
     top.set_quota(thousandths * 100)

@@ -5,6 +5,7 @@ Nothing here uses cgagent: what a test sets is written and read by this module's
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -194,10 +195,19 @@ def _directories(top: str) -> Iterator[str]:
         yield path
 
 
+def _members(directory: str) -> list[str]:
+    try:
+        return read(f"{directory}/cgroup.procs").split()
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return read(f"{directory}/cgroup.threads").split()  # of a threaded cgroup on v2
+
+
 def _remove_directory(directory: str) -> None:
     for _ in range(200):
         try:
-            for pid in read(f"{directory}/cgroup.procs").split():
+            for pid in _members(directory):
                 os.kill(int(pid), signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
             pass

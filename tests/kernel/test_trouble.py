@@ -68,7 +68,8 @@ def test_a_busy_loop_under_a_quota_is_told_as_throttled(top: Group, start: Start
     assert explained["usage"]["cpu"]["usage_seconds"] > 0
     finding = agent.findings(explained)["cpu-throttled"]
     assert finding["level"] == "warning"
-    assert f"{throttling['throttled_periods']} of {throttling['periods']}" in finding["message"]
+    told = explained["usage"]["cpu"]["throttling_by_path"][top.path("cpu")]
+    assert f"{told['throttled_periods']} of {told['periods']}" in finding["message"]
     assert finding["message"].endswith(f"at {top.path('cpu')}")
 
 
