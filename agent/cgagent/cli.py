@@ -40,6 +40,7 @@ COMMANDS = {
     "watch": ("watch", "the sidecar: keep the env file current, run hooks, serve metrics"),
     "config": ("config", "check a config file of watch, or print an example"),
     "run": ("run", "run a command in new namespaces under a container's limits"),
+    "tune": ("tune", "bring a new memory limit to a running Go program, without a restart"),
     "completion": ("completion", "print the completion script of a shell"),
 }
 

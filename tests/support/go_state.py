@@ -32,7 +32,7 @@ SOUND = {
     "heap_minimum": 4 * MIB,
     "percent_goal": 40 * MIB,
     "heap_live": 22 * MIB,
-    "globals_scan": 4096,
+    "globals_scan": 2048,
     "heap_marked": 20 * MIB,
     "in_use": 24 * MIB,
     "free": 2 * MIB,

@@ -9,6 +9,8 @@ DENIED = "denied"
 FOREIGN = "foreign"
 UNKNOWN = "unknown"
 UNSETTLED = "unsettled"
+REFUSED = "refused"
+OWN_CHOICE = "own choice"
 
 
 class LiveError(CgagentError):
@@ -17,7 +19,8 @@ class LiveError(CgagentError):
     Attributes:
         kind: GONE (it ended, or runs another program now), DENIED (the kernel refuses), FOREIGN (no Go program),
             UNKNOWN (a Go program of a kind, or in a state, that is not understood), UNSETTLED (it is being changed
-            at this moment: worth another try).
+            at this moment: worth another try), REFUSED (what was asked for might do harm),
+            OWN_CHOICE (the program set it itself).
     """
 
     def __init__(self, message: str, kind: str, hint: str = "") -> None:

@@ -14,7 +14,7 @@ from cgagent.errors import CgagentError
 from cgagent.golang import buildinfo
 from cgagent.golang.elf import MAGIC, Elf, Segment
 from cgagent.golang.live.access import refusal
-from cgagent.golang.live.errors import DENIED, FOREIGN, GONE, UNKNOWN, LiveError
+from cgagent.golang.live.errors import DENIED, FOREIGN, GONE, UNKNOWN, UNSETTLED, LiveError
 from cgagent.host import Host
 
 TYPE_CHECKING = False
@@ -144,7 +144,7 @@ class ProcessImage(Image):
             file = self._file()
             headers, bias = self._headers()
             if [(one.address + bias, one.memsz) for one in file.segments] != [(h.address, h.memsz) for h in headers]:
-                raise LiveError(f"process {pid} began to run another program just now", GONE, "try again")
+                raise LiveError(f"process {pid} is about to run another program", UNSETTLED, "try again")
             tables = {name: (address + bias, size) for name, (address, size) in file.tables.items()}
             super().__init__(file.machine, headers, tables)
         except BaseException:
@@ -164,8 +164,13 @@ class ProcessImage(Image):
         auxv = _read_file(f"/proc/{self.pid}/auxv", self.pid)
         values = dict(iter_unpack("<QQ", auxv[: len(auxv) // 16 * 16]))
         start, count = values.get(_AT_PHDR, 0), values.get(_AT_PHNUM, 0)
-        if not start or values.get(_AT_PHENT) != _PHDR_SIZE or not 0 < count <= _MAX_SEGMENTS:
-            raise LiveError(f"process {self.pid} has no program: a kernel thread, or it is ending", FOREIGN)
+        if not auxv:
+            raise LiveError(f"process {self.pid} has no program: a kernel thread, or it has ended", FOREIGN)
+        if not start:
+            # execve(2) closes the caller's files before it fills this in.
+            raise LiveError(f"process {self.pid} is about to run another program", UNSETTLED, "try again")
+        if values.get(_AT_PHENT) != _PHDR_SIZE or not 0 < count <= _MAX_SEGMENTS:
+            raise LiveError(f"process {self.pid} runs no program of 64 bits", UNKNOWN)
         # Linkers put the program headers right behind the ELF header.
         head = self._pread(start - _EHDR_SIZE, _EHDR_SIZE + count * _PHDR_SIZE)
         ident, _, _, _, _, phoff, *_ = _EHDR.unpack_from(head)
@@ -252,7 +257,7 @@ def _read_file(path: str, pid: str) -> bytes:
 def _failed(pid: str, error: OSError) -> LiveError:
     if error.errno in (errno.ENOENT, errno.ESRCH):
         if os.path.isdir(f"/proc/{pid}"):
-            return LiveError(f"process {pid} has no program: a kernel thread, or it is ending", FOREIGN)
+            return LiveError(f"process {pid} has no program: a kernel thread, or it has ended", FOREIGN)
         return LiveError(f"there is no process {pid}", GONE)
     if error.errno in (errno.EACCES, errno.EPERM):
         return LiveError(f"process {pid} may not be looked into", DENIED, refusal(Host(), pid))

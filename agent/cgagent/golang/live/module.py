@@ -204,7 +204,7 @@ def _table(image: Image, module: Module) -> Iterator[tuple[int, int, int, int]]:
     index = 0
     window = memoryview(b"").cast("I")
     window_at = window_end = 0
-    for _, chunk in image.chunks(at, count * 8, 8, step=1 << 16):
+    for _, chunk in image.chunks(at, (count + 1) * 8, 8, step=1 << 16):
         entries = memoryview(chunk[: len(chunk) // 8 * 8]).cast("I")
         for i in range(min((1 << 13), count - index, len(entries) // 2 - 1)):
             offset = entries[2 * i + 1]

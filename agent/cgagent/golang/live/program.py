@@ -83,11 +83,23 @@ class Program:
             LiveError: it may not be looked into, has ended, or is no Go program of a kind that is understood.
         """
         self.pid = pid
-        self.image = ProcessImage(pid, write=write)
+        for _ in range(_TRIES - 1):
+            try:
+                self._open(write)
+                return
+            except LiveError as error:
+                # A program that just starts is given a moment.
+                if error.kind != UNSETTLED:
+                    raise
+            time.sleep(_PAUSE)
+        self._open(write)
+
+    def _open(self, write: bool) -> None:
+        self.image = ProcessImage(self.pid, write=write)
         try:
             self.build: BuildInfo = self.image.build
             _check(self.build)
-            self.addresses: Addresses = _settled(self.image)
+            self.addresses: Addresses = _inside(locate(self.image))
             self.state()
         except BaseException:
             self.close()
@@ -161,18 +173,6 @@ def _check(build: BuildInfo) -> None:
     if build.release is None or not OLDEST <= build.release <= NEWEST:
         known = f"Go {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
         raise LiveError(f"built by {build.go_version}: {known} are understood", UNKNOWN)
-
-
-def _settled(image: ProcessImage) -> Addresses:
-    """Where the variables are; a program that just starts is given a moment."""
-    for _ in range(_TRIES - 1):
-        try:
-            return _inside(locate(image))
-        except LiveError as error:
-            if error.kind != UNSETTLED:
-                raise
-            time.sleep(_PAUSE)
-    return _inside(locate(image))
 
 
 def _inside(found: Addresses) -> Addresses:

@@ -1,0 +1,141 @@
+"""`cgagent tune`: bring new limits to a running Go program, without a restart and without a library in it."""
+
+from __future__ import annotations
+
+from cgagent.commands.options import TWINS_HELP, Settled, add_policy, say
+from cgagent.errors import CgagentError, UsageError, printable
+from cgagent.golang import libraries
+from cgagent.golang.live import Program
+from cgagent.golang.live.controller import NO_LIMIT
+from cgagent.golang.live.errors import OWN_CHOICE, LiveError
+from cgagent.golang.live.ledger import Ledger
+from cgagent.golang.live.retune import apply_follow, apply_limit, plan_follow, plan_limit
+from cgagent.policy import GOMAXPROCS, GOMEMLIMIT
+from cgagent.report.variables import parse_gomaxprocs, parse_gomemlimit
+from cgagent.units import format_size, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cgagent.parser import Arguments, Parser
+
+AUTO, OFF, FOLLOW = "auto", "off", "follow"
+
+DESCRIPTION = "Bring a new memory limit to a running Go program, or hand GOMAXPROCS back to its runtime."
+EPILOG = f"""\
+Programs built by Go 1.21 to 1.27 for amd64 are understood, stripped or not, and nothing is asked of them. It takes
+what a debugger takes: the same user and group, or CAP_SYS_PTRACE. Every condition is checked before a byte is
+written; what is in doubt is refused. A limit that the program set itself is left alone unless --force is given.
+
+{TWINS_HELP}
+
+examples:
+  cgagent tune --pid 4711 --memory-limit auto              90% of what its cgroup allows now, after a resize
+  cgagent tune --pid 4711 --memory-limit 400Mi --dry-run   check everything, write nothing
+  cgagent tune --pid 4711 --memory-limit off               no limit
+  cgagent tune --pid 4711 --gomaxprocs follow              Go >= 1.25 started with GOMAXPROCS: follow the quota again
+
+exit codes: 0 done, or nothing to do; 1 refused or failed; 2 wrong usage.
+"""
+
+
+def configure(parser: Parser) -> None:
+    """Add the command's options to `parser`."""
+    parser.add_argument("--pid", metavar="N", help="the running Go program")
+    parser.add_argument(
+        "--memory-limit",
+        dest="limit",  # `memory_limit` is the cgroup's, where it is given from outside
+        metavar="SIZE|auto|off",
+        help="its new GOMEMLIMIT; auto: as decided by cgagent",
+    )
+    parser.add_argument("--gomaxprocs", metavar="follow", help="hand the number back to the runtime (Go >= 1.25)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    parser.add_argument("--force", action="store_true", help="override what the program, or a library in it, has set")
+    add_policy(parser)
+
+
+def run(arguments: Arguments) -> int:
+    """Tune; return the exit code."""
+    if arguments.pid is None:
+        raise UsageError("--pid is missing", "write --pid N")
+    limit = arguments.limit
+    if limit is None and arguments.gomaxprocs is None:
+        raise UsageError("nothing to tune is named", "write --memory-limit auto, or --gomaxprocs follow")
+    if arguments.gomaxprocs not in (None, FOLLOW):
+        hint = "write --gomaxprocs follow; a number can't be set from outside without risk to the program"
+        raise UsageError(f"--gomaxprocs: '{arguments.gomaxprocs}' is not known", hint)
+    settled = Settled(arguments, pid=arguments.pid)
+    size = None if limit is None else _size(limit, settled)
+    try:
+        with Program(settled.pid, write=not arguments.dry_run) as program:
+            if size is not None:
+                _tune_limit(program, size, settled, arguments)
+            if arguments.gomaxprocs is not None:
+                _hand_back(program, settled, arguments)
+    except LiveError as error:
+        where = f"process {settled.pid} is not tuned"
+        raise CgagentError(f"{where}: {error.message}", error.hint) from None
+    return 0
+
+
+def _size(text: str, settled: Settled) -> int:
+    """The memory limit that is meant, in bytes."""
+    if text == OFF:
+        return NO_LIMIT
+    if text != AUTO:
+        return parse_size(text, "--memory-limit")
+    choice = settled.decision.gomemlimit
+    if choice.blocked:
+        raise CgagentError(f"GOMEMLIMIT: {choice.blocked}", "mend it, or name the limit")
+    return NO_LIMIT if choice.value is None else choice.value
+
+
+def _tune_limit(program: Program, size: int, settled: Settled, arguments: Arguments) -> None:
+    ledger = Ledger(program.pid)
+    started_with = known_limits(settled.environment)
+    try:
+        change = plan_limit(program, size, started_with | ledger.known(), force=arguments.force)
+    except LiveError as error:
+        setters = [str(one) for one in libraries.find(program.build.dependencies) if one.sets == GOMEMLIMIT]
+        if error.kind != OWN_CHOICE or not setters:
+            raise
+        raise LiveError(f"{error.message} ({', '.join(setters)} is linked in)", OWN_CHOICE, error.hint) from None
+    if change.old == change.new:
+        print(f"process {program.pid}: {GOMEMLIMIT} is {_shown(change.old)} already")
+        return
+    if not arguments.dry_run:
+        if not ledger.note(change):
+            say("tune", "no directory to note this change in: the next one will need --force (see CGAGENT_STATE_DIR)")
+        apply_limit(program, change)
+    verb = "would go" if arguments.dry_run else "went"
+    version = printable(program.build.go_version)
+    print(f"process {program.pid} ({version}): {GOMEMLIMIT} {verb} from {_shown(change.old)} to {_shown(change.new)}")
+
+
+def known_limits(environment: Mapping[str, str] | None) -> set[int]:
+    """The limit that a program has by the environment it started with; empty where that is not known."""
+    if environment is None:
+        return set()
+    text = environment.get(GOMEMLIMIT, "")
+    size = parse_gomemlimit(text) if text else NO_LIMIT
+    return set() if size is None else {size}
+
+
+def _hand_back(program: Program, settled: Settled, arguments: Arguments) -> None:
+    given = parse_gomaxprocs((settled.environment or {}).get(GOMAXPROCS, "")) is not None
+    number = program.running().gomaxprocs
+    if not plan_follow(program, set_by_environment=given, force=arguments.force):
+        print(f"process {program.pid}: the runtime follows its quota already, {GOMAXPROCS} is {number}")
+        return
+    if not arguments.dry_run:
+        apply_follow(program)
+    verb = "would be" if arguments.dry_run else "is"
+    print(
+        f"process {program.pid} ({printable(program.build.go_version)}): {GOMAXPROCS} {verb} left to the runtime, now"
+        f" {number}; it follows its quota within about a second, an idle program when it wakes"
+    )
+
+
+def _shown(size: int) -> str:
+    return "off" if size == NO_LIMIT else f"{size} ({format_size(size)})"
