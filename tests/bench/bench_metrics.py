@@ -17,7 +17,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from measure import rounds_wanted
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from bench.measure import rounds_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -279,6 +279,34 @@ def test_200_clients_at_once_are_all_answered(source: Source) -> None:
     assert all(answer.rstrip().splitlines()[-1].startswith(b"cgagent_scrape_duration") for answer in answers)
 
 
+def test_after_a_thousand_scrapes_and_a_crowd_nothing_is_left_of_them(source: Source) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with serving(source) as port:
+        files, threads = held()
+        client = http.client.HTTPConnection("127.0.0.1", port, PATIENCE)
+        for number in range(1000):
+            client.request("GET", "/metrics")
+            client.getresponse().read()
+            if number % 10 == 0:
+                client.close()
+        crowd = [_connect(port) for _ in range(30)]
+        for member in crowd:
+            member.sendall(GET % b"/healthz")
+            assert _statuses(member.recv(1 << 16)) == [200]
+        assert held()[1] > threads
+        client.close()
+        for member in crowd:
+            member.close()
+        deadline = time.monotonic() + PATIENCE
+        # One that waits and two to spare are kept: starting them is what takes time.
+        while (held()[0], max(held()[1], threads + 2)) != (files, threads + 2) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert held()[0] == files
+        assert held()[1] <= threads + 2
+
+
 def test_clients_that_keep_asking_take_turns(source: Source) -> None:
     failures: list[int] = []
 
