@@ -11,7 +11,7 @@ import sys
 
 from cgagent.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_RUN_FAILED, CgagentError, printable
 from cgagent.launch import rootfs
-from cgagent.launch.failure import refused
+from cgagent.launch.failure import failure, refused
 from cgagent.launch.identity import User, confine
 from cgagent.launch.syscalls import (
     CLONE_NEWCGROUP,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from cgagent.launch.channel import Caller, Channel, Orders
-    from cgagent.launch.spec import Spec
+    from cgagent.launch.spec import Spec, Ulimit
 else:
     import _signal as signal  # `signal` itself loads enum, for three milliseconds
 
@@ -187,9 +187,7 @@ class Command:
             take_terminal(self.channel, self._user)
             self._environ.setdefault("TERM", "xterm")
         for ulimit in spec.ulimits:
-            import resource
-
-            resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
+            _limit(ulimit)
         _go_to(spec.workdir or ("/" if spec.rootfs else caller.directory), create=spec.workdir is not None)
         os.umask(caller.umask)
         if not spec.tty and caller.alone:
@@ -218,6 +216,17 @@ class Command:
         if orders.resolver:
             _name_servers(orders.resolver)
         rootfs.pivot(spec)
+
+
+def _limit(ulimit: Ulimit) -> None:
+    import resource
+
+    try:
+        resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
+    except (ValueError, OSError):
+        present = resource.getrlimit(ulimit.number)[1]
+        hint = "give no more, or start with CAP_SYS_RESOURCE"
+        raise failure(f"--ulimit {ulimit.name}: {ulimit.hard} is above the hard limit of {present}", hint) from None
 
 
 def _show_callers_cgroups() -> None:
@@ -264,7 +273,7 @@ def _go_to(directory: str, create: bool) -> None:
     except OSError as error:
         reason = (error.strerror or "").lower()
         hint = "give another one with --workdir"
-        raise CgagentError(f"cannot start in {directory}: {reason}", hint, EXIT_RUN_FAILED) from None
+        raise failure(f"cannot start in {directory}: {reason}", hint) from None
 
 
 def _restore_signals(mask: frozenset[int]) -> None:

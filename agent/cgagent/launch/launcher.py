@@ -84,6 +84,12 @@ def launch(spec: Spec) -> int:
         CgagentError: it could not be set up (125), or the command could not be started (126, 127).
     """
     _check_machine()
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Held until exec, or our pipes would become the command's stdin.
+            os.open(os.devnull, os.O_RDWR)
     container = Container(spec)
     try:
         try:

@@ -9,7 +9,7 @@ import os
 
 from cgagent.cgroup.numbers import cpu_list
 from cgagent.errors import MalformedError, UsageError
-from cgagent.launch.capabilities import ALL, chosen
+from cgagent.launch.capabilities import chosen
 from cgagent.launch.resources import UNLIMITED, IoRate, Resources, check_period, quota_of
 from cgagent.record import Record
 from cgagent.units import parse_count, parse_cpus, parse_size
@@ -76,12 +76,20 @@ class Security(Record):
 
     __slots__ = ("ambient", "capabilities", "masked", "nested", "no_new_privileges", "seccomp")
 
-    def __init__(self, arguments: Arguments) -> None:
+    def __init__(self, arguments: Arguments, own_users: bool) -> None:
+        """Read the options; `own_users` is whether there is a new user namespace.
+
+        Raises:
+            UsageError: one of them is off.
+        """
         added, dropped = arguments.cap_add or [], arguments.cap_drop or []
+        if not own_users:
+            # Only there it would make device files that work elsewhere.
+            dropped = [*dropped, "MKNOD"]
         self.nested: bool = arguments.privileged
         self.capabilities = chosen(["ALL", *added] if self.nested else added, dropped)
         asked = chosen(added, ["ALL"]) if added else frozenset()
-        self.ambient = asked - (ALL if "ALL" in dropped and not added else frozenset())
+        self.ambient = asked
         self.no_new_privileges = self.seccomp = self.masked = not self.nested
         for word in arguments.security_opt or []:
             name, _, value = word.replace(":", "=", 1).partition("=")
@@ -171,7 +179,7 @@ class Spec(Record):
         self.time_offset = None if a.time_offset is None else _seconds(a.time_offset, "--time-offset")
         self.cgroup_parent: str | None = a.cgroup_parent
         self._files(a)
-        self.security = Security(a)
+        self.security = Security(a, "user" in self.namespaces)
         self.user: str | None = _user(a.user)
         self.environ = _environ(a.env or [], a.env_file or [], environ)
         self.ulimits = [_ulimit(text) for text in a.ulimit or []]
