@@ -16,7 +16,7 @@ import pytest
 from cgagent.errors import CgagentError, UsageError
 from cgagent.launch import network
 from cgagent.launch.netlink import GROUP, Rtnetlink
-from cgagent.launch.network import Attached, Plan, attach, parse_rate, sweep
+from cgagent.launch.network import Attached, Plan, attach, parse_rate, release, sweep
 from cgagent.launch.subnet import Subnet, parse_subnet
 from launch.private_netns import Container, in_private_netns, needs_iproute, needs_root, output
 
@@ -337,6 +337,30 @@ class TestSweep:
     @in_private_netns
     def test_with_nothing_there_does_nothing(self) -> None:
         assert sweep(never) == []
+
+
+@needs_root
+@needs_iproute
+class TestRelease:
+    @in_private_netns
+    def test_returns_at_once_and_takes_pair_and_bridge_a_little_later(self) -> None:
+        with Container() as container:
+            attach(container.pid, "cgagent-1-2-3", Plan())
+            reader, writer = os.pipe()
+            release("cgagent-1-2-3")
+            assert "cgagent0" in names()
+            # The process that does it holds no file of ours: the pipe's end is seen before it is done.
+            os.close(writer)
+            assert os.read(reader, 1) == b""
+            wait_until_only({"lo"})
+
+    @in_private_netns
+    def test_leaves_the_bridge_to_a_launch_that_came_meanwhile(self) -> None:
+        with Container() as first, Container() as second:
+            attach(first.pid, "cgagent-1-1-1", Plan())
+            release("cgagent-1-1-1")
+            attached = attach(second.pid, "cgagent-1-2-1", Plan())
+            wait_until_only({"lo", "cgagent0", attached.name})
 
 
 def transfer(server: Container, client: Container | None, address: str, seconds: float) -> float:
