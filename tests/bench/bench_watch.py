@@ -136,7 +136,7 @@ def line(name: str, figures: Sequence[float], beyond: float = 0.0) -> str:
 def bench_latency(group: Group, directory: str, changes: int) -> None:
     """From the write of a limit to the renamed env file."""
     print(f"change to renamed env file, {changes} changes, ms{'':<3}{'p50':>8}{'p99':>8}{'max':>8}")
-    bare = subprocess.Popen([sys.executable, "-I", "-c", _BARE, group.memory_file, f"{directory}/bare"])
+    bare = subprocess.Popen(group.enter([sys.executable, "-I", "-c", _BARE, group.memory_file, f"{directory}/bare"]))
     time.sleep(0.5)
     base = latencies(group, directory, "bare", changes, 0.002)
     bare.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -126,6 +127,14 @@ def test_closing_gives_everything_back(tmp_path: Path, wake: Wake, told: Told) -
         one.follow([_file(tmp_path / "limit")])
         one.close()
     assert (threading.active_count(), _descriptors()) == (threads, descriptors)
+
+
+def test_no_command_inherits_a_descriptor(tmp_path: Path, changes: Changes) -> None:
+    changes.follow([_file(tmp_path / "limit")])
+    ours = subprocess.run(["ls", "-l", f"/proc/{os.getpid()}/fd"], capture_output=True, text=True, check=True)
+    theirs = subprocess.run(["ls", "-l", "/proc/self/fd"], capture_output=True, text=True, check=True, close_fds=False)
+    assert "inotify" in ours.stdout
+    assert "inotify" not in theirs.stdout
 
 
 def test_a_thread_that_dies_is_noted_and_replaced_without_a_trace(

@@ -240,6 +240,13 @@ def _reader(ended: Callable[[], None], log: Log) -> Reader:
     class ThreadOfInotify(InotifyFD):
         given_back = False
 
+        @classmethod
+        def _create_inotify_fd(cls) -> int:
+            # inotify_init(2) knows no close-on-exec: the commands of hooks would inherit it.
+            fd = super()._create_inotify_fd()
+            os.set_inheritable(fd, False)
+            return fd
+
         def run(self) -> None:
             try:
                 super().run()
