@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cgagent.cli import parser_of
+from cgagent.launch.bounds import Ulimit
 from cgagent.launch.capabilities import ALL, DEFAULT, chosen, mask
 from cgagent.launch.resources import Resources, v1_files, v2_files
-from cgagent.launch.spec import Spec, Ulimit
+from cgagent.launch.spec import Spec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,6 +12,10 @@ import os
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cgagent.launch.cgroups import Cgroups
+
 _OPEN_MAX = 1 << 20
 _END = "end"
 
@@ -34,6 +38,22 @@ class Caller(Record):
         self.umask = umask
         self.mask = mask
         self.alone = alone
+
+    @classmethod
+    def here(cls, mask: frozenset[int]) -> Caller:
+        """As this process has it from its own caller; `mask` is what was blocked."""
+        try:
+            directory = os.getcwd()
+        except OSError:
+            directory = "/"
+        umask = os.umask(0)
+        os.umask(umask)
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+            alone = False
+        except OSError:
+            alone = True
+        return cls(directory, umask, mask, alone)
 
 
 class Joined(Record):
@@ -81,6 +101,22 @@ class Orders(Record):
         self.resolver = resolver
         self.environ = environ
         self.program = program
+
+    @classmethod
+    def of(cls, made: Cgroups, resolver: str, environ: dict[str, str], program: bytes) -> Orders:
+        """For the cgroups `made`, shown where the host has its own."""
+        base = "/sys/fs/cgroup"
+        joined = []
+        for one in (*made.made, *made.shared):
+            name = (
+                one.mount.removeprefix(base).lstrip("/") if one.mount.startswith(base) else os.path.basename(one.mount)
+            )
+            joined.append(Joined(one.version, "" if one in made.shared else one.directory, name, one.options))
+        aliases = []
+        if joined and joined[0].name:
+            with os.scandir(base) as entries:
+                aliases = [(entry.name, os.readlink(entry.path)) for entry in entries if entry.is_symlink()]
+        return cls(joined, aliases, resolver, environ, program)
 
     def unified(self) -> str | None:
         """The v2 directory."""

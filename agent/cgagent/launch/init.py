@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     import signal
     from typing import NoReturn
 
+    from cgagent.launch.bounds import Ulimit
     from cgagent.launch.channel import Caller, Channel, Orders
-    from cgagent.launch.spec import Spec, Ulimit
+    from cgagent.launch.spec import Spec
 else:
     import _signal as signal  # `signal` itself loads enum, for three milliseconds
 

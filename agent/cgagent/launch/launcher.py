@@ -12,7 +12,7 @@ import time
 
 from cgagent.errors import EXIT_FAILURE, EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
-from cgagent.launch.channel import Caller, Channel, Joined, Orders
+from cgagent.launch.channel import Caller, Channel, Orders
 from cgagent.launch.failure import refused
 from cgagent.launch.syscalls import (
     CLONE_NEWIPC,
@@ -135,7 +135,7 @@ class Container:
         # From here on signals wait for `wait`, or end what is not yet started.
         self._signals = signalfd(self._forwarded)
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
-        caller = _caller(mask)
+        caller = Caller.here(mask)
         flags = 0
         for name in spec.namespaces:
             flags |= _FLAGS[name]
@@ -174,7 +174,7 @@ class Container:
             from cgagent.launch.goenv import decided
 
             environ = decided(self.cgroups, spec.environ)
-        channel.send(_orders(self.cgroups, resolver, environ, _seccomp(spec)))
+        channel.send(Orders.of(self.cgroups, resolver, environ, _seccomp(spec)))
         if spec.tty:
             self._take_terminal(channel)
         self._sweep()
@@ -348,34 +348,6 @@ def _user(spec: Spec) -> User:
     from cgagent.launch.identity import find_user
 
     return find_user(spec.user, spec.rootfs or "/")
-
-
-def _caller(mask: frozenset[int]) -> Caller:
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = "/"
-    umask = os.umask(0)
-    os.umask(umask)
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-        alone = False
-    except OSError:
-        alone = True
-    return Caller(directory, umask, mask, alone)
-
-
-def _orders(made: Cgroups, resolver: str, environ: dict[str, str], program: bytes) -> Orders:
-    base = "/sys/fs/cgroup"
-    joined = []
-    for one in (*made.made, *made.shared):
-        name = one.mount.removeprefix(base).lstrip("/") if one.mount.startswith(base) else os.path.basename(one.mount)
-        joined.append(Joined(one.version, "" if one in made.shared else one.directory, name, one.options))
-    aliases = []
-    if joined and joined[0].name:
-        with os.scandir(base) as entries:
-            aliases = [(entry.name, os.readlink(entry.path)) for entry in entries if entry.is_symlink()]
-    return Orders(joined, aliases, resolver, environ, program)
 
 
 def _seccomp(spec: Spec) -> bytes:
