@@ -5,6 +5,8 @@ from __future__ import annotations
 import email.utils
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cgagent.metrics.http import HttpError, Request, parse_request, plain, serialize
 
@@ -102,3 +104,14 @@ def test_a_configured_header_takes_the_place_of_our_own() -> None:
     assert head.lower().count(b"x-content-type-options") == 1
     assert b"x-content-type-options: other\r\n" in head
     assert b"X-Frame-Options: deny\r\n" in head
+
+
+@given(
+    st.one_of(st.binary(), st.text("GET /HTP1.\r\n: \t\x00aZé", max_size=200).map(lambda text: text.encode("utf-8")))
+)
+def test_whatever_comes_is_a_request_or_an_error(head: bytes) -> None:
+    try:
+        request = parse_request(head)
+    except HttpError:
+        return
+    assert "\r" not in request.method + request.path
