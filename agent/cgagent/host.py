@@ -121,10 +121,19 @@ class Host:
         if self.live:
             return path
         directory, _, name = path.rstrip("/").rpartition("/")
-        found = self._directories.get(directory)
-        if found is None:
-            found = self._directories[directory] = self._follow(directory)
-        return self._follow(name, found)
+        return self._follow(name, self._locate_directory(directory))
+
+    def _locate_directory(self, path: str) -> str:
+        """Where a directory is found. Each is looked up once: a cgroup and its ancestors are many on one path."""
+        names: list[str] = []
+        while path and path not in self._directories:
+            path, _, name = path.rpartition("/")
+            names.append(name)
+        found = self._directories.get(path, self.root)
+        for name in reversed(names):
+            path = f"{path}/{name}"
+            found = self._directories[path] = self._follow(name, found)
+        return found
 
     def _follow(self, path: str, start: str = "") -> str:
         """Resolve `path` component by component from `start`, a resolved path; links stay below the root."""

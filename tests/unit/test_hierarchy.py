@@ -53,6 +53,14 @@ def test_a_line_that_the_kernel_does_not_write_is_malformed(text: str) -> None:
         parse_cgroup(text)
 
 
+# proc_cgroup_show() has a buffer of PATH_MAX, 4096, with the final NUL in it.
+def test_a_path_as_long_as_the_kernel_prints_is_read_and_a_longer_one_malformed() -> None:
+    longest = "/" + "a" * 4094
+    assert parse_cgroup(f"0::{longest}\n")[0].path == longest
+    with pytest.raises(MalformedError, match="expected a path shorter than 4096 bytes"):
+        parse_cgroup(f"0::{longest}a\n")
+
+
 def test_a_controller_belongs_to_the_v1_line_that_names_it_else_to_v2() -> None:
     lines = parse_cgroup("0::/v2\n2:cpu,cpuacct:/v1\n")
     assert holder("cpu", lines) == lines[1]

@@ -159,6 +159,24 @@ def test_links_to_directories_are_followed_below_the_root(tmp_path: object) -> N
     assert host.locate("/cg/cpu/a") == f"{top}/sys/fs/cgroup/cpu,cpuacct/a"
 
 
+def test_each_directory_of_a_path_is_looked_up_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    readlink = os.readlink
+
+    def counted(path: str) -> str:
+        looked_up.append(path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", counted)
+    host = Host(str(tmp_path))
+    path = "/a" * 100
+    while path:
+        host.is_directory(path)
+        path = path.rpartition("/")[0]
+    # 100 as directories on the way, and 100 as what is asked for
+    assert len(looked_up) <= 200
+
+
 def test_dots_above_the_root_stay_at_the_root(tmp_path: object) -> None:
     top = build(tmp_path, {"/root/f": "inside\n", "/f": "outside\n"})
     assert Host(f"{top}/root").read("/../../f") == "inside\n"

@@ -138,6 +138,13 @@ def test_a_covered_mount_with_an_escaped_name_is_not_there() -> None:
     assert _points(ROOT + first + "26 25 0:23 / /c\\040g rw - tmpfs tmpfs rw\n") == []
 
 
+@pytest.mark.parametrize("parents", ["each in the one below", "all in one"])
+def test_of_20_000_mounts_on_one_directory_the_last_is_reached(parents: str) -> None:
+    parent = (lambda n: n - 1) if parents == "each in the one below" else (lambda _: 22)
+    lines = [f"{n} {parent(n)} 0:22 /{n} /cg rw - cgroup2 cgroup2 rw\n" for n in range(100, 20100)]
+    assert [mount.root for mount in parse_mountinfo(ROOT + "".join(lines))] == ["/20099"]
+
+
 def test_a_circle_of_parents_does_not_hold_us() -> None:
     text = "25 26 0:22 / /cg rw - cgroup2 cgroup2 rw\n26 25 0:23 / / rw - tmpfs tmpfs rw\n"
     assert _points(text) == ["/cg"]

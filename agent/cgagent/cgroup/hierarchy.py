@@ -28,6 +28,9 @@ ANCESTOR = "ancestor"  # a mount's root is above it, at an unknown distance: tru
 STRANGER = "stranger"  # mounts show some other part of the hierarchy
 INVISIBLE = "invisible"  # no mount shows the hierarchy
 
+# The kernel refuses to print a longer one (kernel/cgroup/cgroup.c, proc_cgroup_show).
+_PATH_MAX = 4096
+
 
 class Membership(Record):
     """One line of /proc/PID/cgroup: version 1 or 2, the controllers (or `name=...`), and the cgroup's path."""
@@ -99,6 +102,8 @@ def parse_cgroup(text: str) -> list[Membership]:
         fields = line.split(":", 2)  # named hierarchies hold no colon, but paths may
         if len(fields) < 3 or not fields[2].startswith("/"):
             raise MalformedError("cgroup", line, "expected ID:CONTROLLERS:/PATH")
+        if len(fields[2]) >= _PATH_MAX:
+            raise MalformedError("cgroup", line, f"expected a path shorter than {_PATH_MAX} bytes")
         number = unsigned(fields[0], "cgroup")
         names = tuple(fields[1].split(",")) if fields[1] else ()
         if not names and number:

@@ -110,7 +110,12 @@ def _uncovered(found: list[tuple[int, Mount]], heads: list[str], points: list[st
             line = _Line(index, heads[index])
             at.setdefault(line.point, []).append(line)
             by_id[line.id] = line
-    return [mount for index, mount in found if not _is_covered(_Line(index, heads[index]), at, by_id)]
+    # A path leads to one mount, nearly always the last: of thousands on one directory, one needs a look.
+    reached: dict[str, Mount] = {}
+    for index, mount in reversed(found):
+        if mount.point not in reached and not _is_covered(_Line(index, heads[index]), at, by_id):
+            reached[mount.point] = mount
+    return list(reversed(reached.values()))
 
 
 def _is_covered(mount: _Line, at: dict[str, list[_Line]], by_id: dict[str, _Line]) -> bool:
