@@ -144,6 +144,16 @@ def test_a_strangers_limits_are_shown_and_not_trusted(tmp_path: object) -> None:
     assert _ids(found) == [("cgroup-outside-view", "cpu"), ("cgroup-outside-view", "memory")]
 
 
+def test_a_cgroup_file_that_can_not_be_read_leaves_the_limits_unknown_and_the_mode_known(tmp_path: object) -> None:
+    root = build(tmp_path, machine("", V2_MOUNT))
+    os.remove(f"{root}/proc/self/cgroup")
+    os.mkfifo(f"{root}/proc/self/cgroup")
+    found = read_limits(Host(root))
+    assert (found.standing.mode, _ids(found)) == ("v2", [("unreadable", "")])
+    assert found.blocked("cpu")
+    assert found.blocked("memory")
+
+
 def test_an_ancestors_limits_are_trusted(tmp_path: object) -> None:
     mounts = "25 21 0:22 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
     files = machine("0::/b\n", mounts)

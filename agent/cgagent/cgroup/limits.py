@@ -197,7 +197,10 @@ def read_limits(host: Host, pid: str = "self") -> Limits:
     Raises:
         CgagentError: there is no such process, or no /proc.
     """
-    membership = read_membership(host, pid)
+    try:
+        membership = read_membership(host, pid)
+    except ReadError as error:
+        return Limits(locate(host, pid, None, error.message))
     for _ in range(_ATTEMPTS):
         limits = Limits(locate(host, pid, membership))
         _read_cpu(limits)

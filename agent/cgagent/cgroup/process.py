@@ -66,7 +66,8 @@ def read_membership(host: Host, pid: str) -> str | None:
     """The text of /proc/PID/cgroup; None on a kernel, or in a sandbox, without cgroups.
 
     Raises:
-        CgagentError: there is no such process, no /proc, or it may not be read.
+        CgagentError: there is no such process, or no /proc.
+        ReadError: the file is there and can't be read.
     """
     try:
         return host.read(f"/proc/{pid}/cgroup")
@@ -82,8 +83,11 @@ def read_membership(host: Host, pid: str) -> str | None:
     raise CgagentError(f"there is no process {pid}", "give the PID of a running process")
 
 
-def locate(host: Host, pid: str, cgroup_text: str | None) -> Standing:
-    """Join the text of /proc/PID/cgroup with the mounts that the process, and we, see."""
+def locate(host: Host, pid: str, cgroup_text: str | None, refusal: str = "") -> Standing:
+    """Join the text of /proc/PID/cgroup with the mounts that the process, and we, see.
+
+    `refusal` is why that file could not be read, where it is there.
+    """
     standing = Standing()
     try:
         views = _views(host, pid, standing)
@@ -94,9 +98,9 @@ def locate(host: Host, pid: str, cgroup_text: str | None) -> Standing:
         return standing
     if views:
         standing.hierarchies = [place(membership, views) for membership in memberships]
-        if not memberships and standing.mode != "none":
+        if refusal or (not memberships and standing.mode != "none"):
             what = "there is no /proc/{}/cgroup" if cgroup_text is None else "/proc/{}/cgroup names no cgroup"
-            standing.problems.append(Problem("unreadable", "", what.format(pid)))
+            standing.problems.append(Problem("unreadable", "", refusal or what.format(pid)))
         for controller in _LIMITING:
             _judge(host, standing, controller)
     return standing
