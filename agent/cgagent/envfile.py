@@ -41,7 +41,7 @@ _READ_HINTS = {"Permission denied": "let this user read the file"}
 def header(limits: Limits) -> str:
     """The comment that says what wrote the file and from which limits; always one line."""
     cpu, memory = limits.cpu, limits.memory
-    cores = size = "no limit"
+    cores, size = ("not known" if limits.blocked(one) else "no limit" for one in ("cpu", "memory"))
     if cpu.cores is not None and cpu.counts:
         cores = f"{format_cores(cpu.cores)} cores ({cpu.source})"
     if memory.bytes is not None and memory.counts:
@@ -115,8 +115,10 @@ def parse(text: str, file: str) -> dict[str, str]:
     """Our variables as they stand in an env file of any of FORMATS but json.
 
     Raises:
-        CgagentError: a value is quoted wrongly, or holds what neither variable can.
+        CgagentError: a value is quoted wrongly, or holds what neither variable can, or the file is JSON.
     """
+    if text.lstrip().startswith("{"):
+        raise CgagentError(f"{file} is JSON", "write it without --format json")
     env: dict[str, str] = {}
     for statement in _statements(text):
         if not _is_ours(statement) or statement.startswith("#"):
@@ -160,14 +162,16 @@ def write(path: str, text: str, mode: int | None = None) -> bool:
     """Make `path` hold `text`: True if it was written, False if it held it already, with `mode` if one is asked for.
 
     A temporary file in the same directory is written, flushed and renamed, so a reader sees the old file or
-    the new one, whatever happens meanwhile. A symbolic link, FIFO or stranger's file under that name is
-    replaced, not followed.
+    the new one, whatever happens meanwhile. A symbolic link to a file, a FIFO or a stranger's file under that
+    name is replaced, not followed; a device, or a link to what is no file, is refused.
 
     Raises:
         CgagentError: the file could not be written; the old one is as it was.
     """
     if _holds(path, text, mode):
         return False
+    if _leads_to_no_file(path):
+        raise CgagentError(f"cannot write {path}: it is no file to replace", "name a file, or - to print")
     directory, name = os.path.split(path)
     directory = directory or "."
     temporary = os.path.join(directory, f".{name}.cgagent-{os.urandom(6).hex()}")
@@ -194,6 +198,17 @@ def _holds(path: str, text: str, mode: int | None) -> bool:
         return read(path) == text
     except (OSError, CgagentError):
         return False
+
+
+def _leads_to_no_file(path: str) -> bool:
+    """Whether replacing `path` would break a device (/dev/null), or a name that stands for a stream (/dev/stdout)."""
+    try:
+        own, target = os.lstat(path).st_mode, os.stat(path).st_mode
+        if stat.S_ISLNK(own):
+            return not stat.S_ISREG(target) or os.readlink(path).startswith("/proc/")
+    except OSError:
+        return False
+    return stat.S_ISCHR(own) or stat.S_ISBLK(own)
 
 
 def _write_flushed(path: str, data: bytes, mode: int) -> None:

@@ -242,6 +242,7 @@ FILES = [
     ),
     Bad("exec --env-file fifo -- true", "cannot read fifo: not a regular file: remove it or name another", FAILED),
     Bad("exec --env-file huge -- true", "cannot read huge: more than 1048576 bytes: name an env file", FAILED),
+    Bad("exec --env-file json -- true", "json is JSON: write it without --format json", FAILED),
     Bad("exec --env-file evil -- true", "evil: GOMAXPROCS is '$(reboot)': cgagent write makes this file anew", FAILED),
     Bad(
         "exec --env-file binary/env -- true",
@@ -345,6 +346,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "binary/env").write_bytes(b"\x80\xff\0=\n\nGOMEMLIMIT='\0\xfe'\n")
     (tmp_path / "evil").write_text("GOMAXPROCS=$(reboot)\n")
     (tmp_path / "go.env").write_text("GOMAXPROCS='2'\n")
+    (tmp_path / "json").write_text('{"GOMAXPROCS": "2"}\n')
     for name, text in (("no-interpreter", "#!/xyzzy/not/there\n"), ("no-program", "just words\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

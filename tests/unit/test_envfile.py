@@ -308,6 +308,30 @@ def test_a_fifo_under_the_name_is_replaced(tmp_path: object) -> None:
     assert _accepted(path) == ENV
 
 
+def test_a_device_under_the_name_is_left_alone(tmp_path: object) -> None:
+    device = f"{tmp_path}/null"
+    try:
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("making a device is not permitted here")
+    with pytest.raises(CgagentError) as caught:
+        envfile.write(device, TEXT)
+    assert caught.value.line() == f"cannot write {device}: it is no file to replace: name a file, or - to print"
+    assert _names(tmp_path) == ["null"]
+    assert stat.S_ISCHR(os.stat(device).st_mode)
+
+
+# As /dev/stdout is one, whatever stdout was redirected to.
+@pytest.mark.parametrize("target", ["/dev/null", "/proc/self/fd/0", "pipe"])
+def test_a_link_to_a_device_or_a_stream_is_left_alone(tmp_path: object, target: str) -> None:
+    os.mkfifo(f"{tmp_path}/pipe")
+    link = f"{tmp_path}/stdout"
+    os.symlink(target, link)
+    with pytest.raises(CgagentError, match="no file to replace"):
+        envfile.write(link, TEXT)
+    assert os.readlink(link) == target
+
+
 def test_a_directory_under_the_name_is_one_clear_error(tmp_path: object) -> None:
     path = f"{tmp_path}/go.env"
     os.mkdir(path)

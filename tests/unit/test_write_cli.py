@@ -323,6 +323,12 @@ def test_without_the_machines_cpus_the_mask_tells_how_large_it_is(place: Path) -
     assert values()["GOMAXPROCS"] == "8"
 
 
+def test_a_limit_that_is_not_known_is_not_called_none(place: Path) -> None:
+    (place / "pod/sys/fs/cgroup/cpu.max").write_text("fast\n")
+    assert write("--on-error", "ignore") == 0
+    assert (place / "out").read_text().startswith(f"# written by cgagent {__version__}: cpu not known, memory 256Mi ")
+
+
 def test_a_strangers_limits_are_neither_written_nor_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mounts = "25 21 0:22 /other /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
     build(place / "odd", machine("0::/app\n", mounts) | {f"/sys/fs/cgroup{name}": text for name, text in POD.items()})
