@@ -41,7 +41,7 @@ def play_long(shop: Shop) -> None:
     time.sleep(20)
     shop.ask("/burn?threads=4&seconds=150")
     time.sleep(30)
-    group.set_quota(25_000)  # little enough to bind on a machine that is busy with other things
+    group.set_quota(10_000)  # little enough to bind on a machine that is busy with other things
     time.sleep(40)
     group.set_memory(384 * MIB)
     shop.ask(f"/keep?bytes={150 * MIB}")

@@ -307,6 +307,20 @@ def test_after_a_thousand_scrapes_and_a_crowd_nothing_is_left_of_them(source: So
         assert held()[1] <= threads + 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_our_own_costs_one_connection_and_not_the_service(
+    source: Source, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(source, "picture", faulty)
+    for _ in range(5):
+        with pytest.raises(http.client.RemoteDisconnected):
+            _ask(port, "/metrics")
+        assert _ask(port, "/healthz")[0].status == 200
+
+
 def test_clients_that_keep_asking_take_turns(source: Source) -> None:
     failures: list[int] = []
 

@@ -70,21 +70,33 @@ class Workers:
 
     def _work(self) -> None:
         """The life of a thread, which is counted as waiting when it begins."""
-        while not self._closing:
+        try:
+            while not self._closing and self._serve_one():
+                pass
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+                nobody = not self._waiting
+            if nobody and not self._closing:  # a fault of ours has ended this thread: it must not end the service
+                self._start()
+
+    def _serve_one(self) -> bool:
+        """Accept and answer one connection; whether to wait for another."""
+        try:
             connection = self._accept()
+        finally:
             with self._lock:
                 self._waiting -= 1
                 alone = not self._waiting
-            if connection is not None:
-                if alone:
-                    self._start()
-                self._answer(connection)
-            with self._lock:
-                if self._waiting >= _SPARE:
-                    break
-                self._waiting += 1
+        if connection is not None:
+            if alone:
+                self._start()
+            self._answer(connection)
         with self._lock:
-            self._threads.discard(threading.current_thread())
+            if self._waiting >= _SPARE:
+                return False
+            self._waiting += 1
+        return True
 
     def _accept(self) -> socket.socket | None:
         try:
