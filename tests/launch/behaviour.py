@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
@@ -76,7 +77,9 @@ def busybox_root() -> str:
     """A root file system of busybox alone, shared by all tests of this run; tests write to its /tmp only."""
     if not os.path.exists(BUSYBOX):
         pytest.skip("busybox-static is not installed")
-    root = os.path.join(tempfile.mkdtemp(prefix="cgagent-test-root-"), "rootfs")
+    place = tempfile.mkdtemp(prefix="cgagent-test-root-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    root = os.path.join(place, "rootfs")
     for name in ("bin", "dev", "etc", "mnt", "proc", "root", "sys", "tmp", "data"):
         os.makedirs(os.path.join(root, name))
     os.chmod(os.path.join(root, "tmp"), 0o1777)

@@ -491,15 +491,6 @@ class TestResolvConf:
 @needs_root
 @needs_iproute
 @in_private_netns
-def test_loopback_comes_up() -> None:
-    network.loopback_up()
-    assert "127.0.0.1" in output("ip", "addr", "show", "lo")
-    assert "UP" in output("ip", "-br", "link", "show", "lo")
-
-
-@needs_root
-@needs_iproute
-@in_private_netns
 def test_a_launch_killed_while_it_attaches_leaves_nothing_that_sweep_does_not_take() -> None:
     for delay in (0, 0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003):
         with Container() as container:

@@ -94,12 +94,6 @@ def requirements() -> str:
     )
 
 
-def loopback_up() -> None:
-    """Bring up `lo` in the calling process' network namespace: 127.0.0.1 works."""
-    with Rtnetlink() as here:
-        here.set_up("lo")
-
-
 def attach(pid: int, ident: str, plan: Plan) -> Attached:
     """Connect the network namespace of process `pid` to the bridge of `plan`.
 

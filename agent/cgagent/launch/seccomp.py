@@ -145,15 +145,6 @@ _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 # TIOCSTI, TIOCLINUX
 _DENIED_IOCTLS = (0x5412, 0x541C)
 
-# What `cgagent run` (or runc) inside needs on top, with CAP_SYS_ADMIN.
-NESTED = frozenset(
-    (
-        *("mount", "umount2", "pivot_root", "mount_setattr"),
-        *("open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick"),
-        *("unshare", "setns", "clone", "clone3", "sethostname", "setdomainname"),
-    )
-)
-
 # What a capability opens, as in docker's profile (CAP_ names without the prefix).
 _OPENED = {
     "BPF": "bpf",
@@ -184,7 +175,7 @@ def default_filter(allow: frozenset[str] = frozenset(), machine: str = "") -> by
     """The deny list as an array of `struct sock_filter` (8 bytes each), for prctl(PR_SET_SECCOMP) or seccomp(2).
 
     Args:
-        allow: names of system calls to leave out, such as `NESTED` or what `opened_by` gives.
+        allow: names of system calls to leave out, such as what `opened_by` gives.
         machine: as uname(2) says it; by default this machine's.
 
     Raises:
