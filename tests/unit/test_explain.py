@@ -237,6 +237,18 @@ class TestText:
         expected = (Path(__file__).parent / "golden" / "explain-pod.txt").read_text()
         assert capsys.readouterr().out.replace(root, "ROOT") == expected
 
+    def test_of_a_long_path_nothing_stands_to_the_right(self, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+        path = "/kubepods.slice/" + "x" * 150
+        own = {"proc/self/cgroup": f"0::{path}\n", f"sys/fs/cgroup{path}/cpu.max": "150000 100000\n"}
+        parent = {"sys/fs/cgroup/kubepods.slice/cpu.max": "max 100000\n"}
+        root = tree(**own | parent)
+
+        main(["explain", "--root", root])
+
+        table = [line for line in capsys.readouterr().out.split("\n") if path in line and "ceil" not in line]
+        assert all(len(line.partition(path)[0]) < 80 for line in table)
+        assert [line for line in table if line.endswith(f"  <- binds  {path}")]
+
     def test_has_no_colour_when_it_is_no_terminal(self, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
         main(["explain", "--root", tree()])
 

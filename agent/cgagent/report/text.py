@@ -62,7 +62,7 @@ def render(picture: Picture, findings: list[Finding], style: Style) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
-    """`rows` in columns; the last one is as long as it is."""
+    """`rows` in columns; the last one is as long as it is, as Kubernetes' paths of 150 letters are."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in shown) for index in range(len(shown[0]) - 1)]
     return [
@@ -80,9 +80,9 @@ def _where(picture: Picture, style: Style) -> Iterator[str]:
         hierarchy = standing.hierarchy_of(controller)
         if hierarchy is not None:
             mount = hierarchy.mount or "no mount shows it"
-            rows.append((controller, f"v{hierarchy.version}", hierarchy.path, mount))
+            rows.append((controller, f"v{hierarchy.version}", mount, hierarchy.path))
     if rows:
-        yield from _table([("controller", "", "path", "mount"), *rows])
+        yield from _table([("controller", "", "mount", "path"), *rows])
     if picture.go is not None:
         yield style.paint("program  ", "heading") + printable(
             f"{picture.go.path or picture.go.module}, {picture.go.go_version}"
@@ -102,21 +102,21 @@ def _limits(picture: Picture, style: Style) -> Iterator[str]:
     yield from _table(rows)
     levels = list(_levels(cpu, memory))
     limited = [link for link in cpu.chain if link.quota.cores is not None] or memory.bytes is not None
-    if limited and len({path for path, *_ in levels}) > 1:
+    if limited and len({path for *_, path in levels}) > 1:
         yield ""
         yield style.paint("levels, innermost first", "heading")
-        yield from _table([("cgroup", "file", "text", ""), *levels])
+        yield from _table([("file", "text", "", "cgroup"), *levels])
 
 
 def _levels(cpu: CpuLimit, memory: MemoryLimit) -> Iterator[tuple[str, str, str, str]]:
     for link in cpu.chain:
-        yield link.path, link.file.rpartition("/")[2], link.quota.raw, _mark(link is cpu.binding)
+        yield link.file.rpartition("/")[2], link.quota.raw, _mark(link is cpu.binding), link.path
     for bound in memory.chain:
         name = bound.file.rpartition("/")[2]
         # v1's hierarchical_memory_limit says something new only where a cgroup that can't be seen binds.
         if name != "memory.stat" or bound is memory.binding:
             text = f"{bound.raw} (no limit)" if bound.bytes is None and bound.raw != "max" else bound.raw
-            yield bound.path, name, text, _mark(bound is memory.binding)
+            yield name, text, _mark(bound is memory.binding), bound.path
 
 
 def _mark(binds: bool) -> str:
