@@ -200,9 +200,9 @@ class Container:
         return resolv_conf(plan)
 
     def _disconnect(self) -> None:
-        from cgagent.launch.network import sweep
+        from cgagent.launch.network import release
 
-        sweep(lambda name: False if name == self.name else names.is_alive(name))
+        release(self.name)
 
     def _take_terminal(self, channel: Channel) -> None:
         from cgagent.launch.tty import Terminal
