@@ -184,8 +184,7 @@ class Container:
     def _sweep(self) -> None:
         """Remove what killed launchers left in the cgroups where we are."""
         parents = [os.path.dirname(one.directory) for one in self.cgroups.made] if self.cgroups else []
-        # One that died while making its directories has left the first, one that died removing them the last.
-        found = {name for parent in (*parents[:1], *parents[-1:]) for name in os.listdir(parent)}
+        found = {name for parent in parents for name in os.listdir(parent)}
         if any(names.owner(name) and name != self.name for name in found):
             from cgagent.launch.gc import sweep
 
