@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from collections.abc import Mapping
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+_NONE: Mapping[str, int] = {}
 PROGRAM = 0o755
 FILE = 0o644
 
@@ -19,14 +17,18 @@ def epoch() -> int:
     return int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 
 
-def tar(tree: Mapping[str, tuple[bytes, int]], prefix: str = "") -> bytes:
-    """A ustar archive of `tree` (path -> content, mode) below the directory `prefix`, all owned by root."""
+def tar(tree: Mapping[str, tuple[bytes, int]], prefix: str = "", owned: Mapping[str, int] = _NONE) -> bytes:
+    """A ustar archive of `tree` (path -> content, mode) below the directory `prefix`, all owned by root.
+
+    `owned` names more directories, at their whole path, and the user and group that each belongs to.
+    """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         paths = {f"{prefix}/{path}".lstrip("/"): entry for path, entry in tree.items()}
-        for directory in sorted({parent for path in paths for parent in _parents(path)}):
+        for directory in sorted({parent for path in (*paths, *owned) for parent in _parents(path)} | {*owned}):
             info = _info(directory, PROGRAM)
             info.type = tarfile.DIRTYPE
+            info.uid = info.gid = owned.get(directory, 0)
             archive.addfile(info)
         for path in sorted(paths):
             content, mode = paths[path]

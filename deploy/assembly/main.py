@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 BUILD = os.path.join(os.path.dirname(DEPLOY), "build")
 HOME = "opt/cgagent"
-USER = "65532:65532"  # distroless' nonroot
+UID = 65532  # distroless' nonroot
+# Where a volume goes: Docker gives a new named volume the owner of the directory that it covers.
+VOLUME = "run/cgagent"
 NAME = "cgagent"
 
 
@@ -100,7 +102,7 @@ def _image(options: dict[str, str]) -> None:
         return
     suffix = "" if architecture == "amd64" else f"-{architecture}"
     names = [options["--name"]] if "--name" in options else [f"docker.io/library/{NAME}:{version()}"]
-    layers = [(f"deploy/image: /{HOME}", tar(tree, HOME))]
+    layers = [(f"deploy/image: /{HOME}", tar(tree, HOME, {VOLUME: UID}))]
     archive = oci_image(layers, architecture, names, configuration())
     _write(options.get("--output", os.path.join(BUILD, f"cgagent-image{suffix}.tar")), archive)
     if "--table" in options:
@@ -111,10 +113,17 @@ def _image(options: dict[str, str]) -> None:
 def configuration() -> dict[str, object]:
     """What deploy/Dockerfile says of the image, in the words of the OCI's config.md."""
     return {
-        "User": USER,
+        "User": f"{UID}:{UID}",
         "Entrypoint": [f"/{HOME}/cgagent"],
-        "Env": ["PATH=/opt/cgagent"],
+        "Env": [f"PATH=/{HOME}"],
         "WorkingDir": "/",
+        # Docker's own, not in the OCI's specification: in nanoseconds.
+        "Healthcheck": {
+            "Test": ["CMD", f"/{HOME}/cgagent", "healthcheck"],
+            "Interval": 30 * 10**9,
+            "Timeout": 5 * 10**9,
+            "StartPeriod": 5 * 10**9,
+        },
         "Labels": {
             "org.opencontainers.image.title": "cgagent",
             "org.opencontainers.image.description": "Makes Go services aware of the resources their container has.",

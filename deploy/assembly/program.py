@@ -85,10 +85,11 @@ def _write_inittab(directory: str, sources: Sources, sourceless: set[str]) -> No
 def _link(directory: str, sources: Sources) -> bytes:
     prefix = "" if machine() == sources.architecture else f"{ARCHITECTURES[sources.architecture]}-linux-gnu-"
     shutil.copy(os.path.join(DEPLOY, "assembly", "cgagent.c"), directory)
-    include, library = f"{sources.root}/usr/include", f"{sources.root}/usr/lib/{sources.triplet}"
     config = f"{sources.stdlib}/config-3.11-{sources.triplet}"
     words = [f"{prefix}gcc", "-std=c11", "-Wall", "-Werror", "-Os", "-static", "-o", "cgagent", "cgagent.c"]
-    words += [f"-I{include}/{PYTHON}", f"-I{include}", f"{config}/lib{PYTHON}.a", f"{library}/libz.a", "-lm"]
+    # Headers and libc.a of the same packages, whatever this machine has of its own.
+    words += [f"--sysroot={sources.root}", f"-I{sources.root}/usr/include/{PYTHON}"]
+    words += [f"{config}/lib{PYTHON}.a", "-lz", "-lm"]
     words += ["-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,relro"]
     output(words, cwd=directory)
     output([f"{prefix}strip", "--strip-all", "--remove-section=.comment", "cgagent"], cwd=directory)

@@ -22,7 +22,18 @@ OVERLAY = os.path.join(DEPLOY, "assembly", "overlay")
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 PACKAGES = (
     *("libpython3.11-dev", "libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal"),
-    *("gcc-12-base", "libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3", "zlib1g", "zlib1g-dev"),
+    *(
+        "gcc-12-base",
+        "libc6",
+        "libc6-dev",
+        "linux-libc-dev",
+        "libexpat1",
+        "libffi8",
+        "libgcc-s1",
+        "libssl3",
+        "zlib1g",
+        "zlib1g-dev",
+    ),
 )
 PYTHON = "python3.11"
 

@@ -1,0 +1,3 @@
+module example.com/cgagent/orders
+
+go 1.24
