@@ -51,11 +51,19 @@ def test_throttling_and_memory_are_also_told_of_every_level_that_has_a_limit(tmp
 def test_a_malformed_file_costs_its_own_numbers_alone(tmp_path: object) -> None:
     files = {"/cpu.stat": STAT.format("many", 1), "/memory.current": "1000\n", "/pids.current": "lots\n"}
     usage = _usage(tmp_path, v2(files))
-    assert usage.throttling == {}
-    assert usage.pids == {}
+    assert set(usage.throttling.values()) == {None}
+    assert usage.pids == {"current": None, "limit": None}
     assert usage.memory["usage_bytes"] == 1000
     assert len(usage.errors) == 2
     assert "/sys/fs/cgroup/cpu.stat is malformed" in usage.errors[0]
+
+
+def test_a_malformed_file_among_several_of_one_controller_costs_its_own_numbers_alone(tmp_path: object) -> None:
+    files = {"/memory.current": "1000\n", "/memory.peak": "the most\n", "/memory.stat": "inactive_file 100\n"}
+    usage = _usage(tmp_path, v2(files))
+    assert (usage.memory["usage_bytes"], usage.memory["working_set_bytes"]) == (1000, 900)
+    assert usage.memory["peak_bytes"] is None
+    assert len(usage.errors) == 1
 
 
 def test_cpu_accounting_may_stand_on_another_v1_hierarchy(tmp_path: object) -> None:

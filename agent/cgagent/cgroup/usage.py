@@ -70,18 +70,21 @@ def read_usage(limits: Limits) -> Usage:
     cpu, memory = _innermost(limits, "cpu"), _innermost(limits, "memory")
     if cpu:
         read = cpu[0].dialect.cpu_throttling
-        usage.throttling = _read(usage, cpu, read) or {}
         usage.cpu.update(_read(usage, cpu, cpu[0].dialect.cpu_settings) or {})
         limited = {link.path for link in limits.cpu.chain if link.quota.cores is not None}
         usage.throttling_by_path = _by_path(usage, cpu[0], limited, read)
+        # One reading for both: a second one would differ from the first.
+        own = usage.throttling_by_path.get(cpu[1].path)
+        usage.throttling = (_read(usage, cpu, read) or {}) if own is None else own
     accounting = _innermost(limits, "cpuacct")
     if accounting:
         usage.cpu.update(_read(usage, accounting, accounting[0].dialect.cpu_usage) or {})
     if memory:
-        usage.memory = _read(usage, memory, memory[0].dialect.memory_usage) or {}
         usage.memory_events = _read(usage, memory, memory[0].dialect.memory_events) or {}
         limited = {link.path for link in limits.memory.chain if link.bytes is not None}
         usage.memory_by_path = _by_path(usage, memory[0], limited, memory[0].dialect.memory_usage)
+        own = usage.memory_by_path.get(memory[1].path)
+        usage.memory = (_read(usage, memory, memory[0].dialect.memory_usage) or {}) if own is None else own
     pids = _innermost(limits, "pids")
     if pids:
         usage.pids = _read(usage, pids, _pids) or {}
@@ -109,14 +112,21 @@ def _innermost(limits: Limits, controller: str) -> tuple[Hierarchy, Level] | Non
 
 
 def _read(usage: Usage, where: tuple[Hierarchy, Level], read: Callable[[Get], V]) -> V | None:
+    """What `read` gives. A file that can't be read or understood is noted, and then counts as absent."""
     host, directory = where[1].directories[0]
-    try:
-        return read(getter(host, directory))
-    except MalformedError as error:
-        usage.errors.append(error.at(f"{host.shown(directory)}/{error.file}").message)
-    except ReadError as error:
-        usage.errors.append(error.message)
-    return None
+    get = getter(host, directory)
+    bad: set[str] = set()
+    while True:
+        try:
+            return read(lambda name: None if name in bad else get(name))
+        except MalformedError as error:
+            file, message = error.file, error.at(f"{host.shown(directory)}/{error.file}").message
+        except ReadError as error:
+            file, message = error.path.rpartition("/")[2], error.message
+        usage.errors.append(message)
+        if file in bad:
+            return None
+        bad.add(file)
 
 
 def _pids(get: Get) -> dict[str, int | None]:
