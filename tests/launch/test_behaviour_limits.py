@@ -149,19 +149,9 @@ class TestBite:
     """Each limit, really exceeded."""
 
     def test_a_busy_loop_gets_its_quota_of_cpu_time_within_a_twentieth(self) -> None:
-        # A quota small enough that a busy machine can give it; a short period, for its edges are the error.
-        words = [
-            CGAGENT,
-            "run",
-            "--cpu-quota",
-            "4000",
-            "--cpu-period",
-            "20000",
-            "--",
-            "sh",
-            "-c",
-            "while :; do :; done",
-        ]
+        # A small quota and the largest weight: a busy machine can give it. A short period: its edges are the error.
+        options = "--cpu-quota 4000 --cpu-period 20000 --cpu-shares 262144"
+        words = [CGAGENT, "run", *options.split(), "--", "sh", "-c", "while :; do :; done"]
         with subprocess.Popen(words, stderr=subprocess.DEVNULL) as launcher:
             try:
                 usage = Usage(launcher.pid)
