@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from launch.behaviour import CGAGENT, RUNC, V1, Runc, busybox_root, needs_root, run
-from launch.private_netns import needs_iproute, output
+from launch.private_namespaces import needs_iproute, output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

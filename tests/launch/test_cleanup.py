@@ -16,7 +16,7 @@ import pytest
 
 from launch import leftovers
 from launch.behaviour import CGAGENT, needs_root, run
-from launch.private_netns import in_private_netns
+from launch.private_namespaces import in_private_namespaces
 from launch.test_behaviour_signals import comm, pid_inside, processes
 
 if TYPE_CHECKING:
@@ -109,12 +109,13 @@ def kill_at_random_moments(victims: Callable[[subprocess.Popen[bytes]], list[int
 @pytest.mark.parametrize(
     "victims", [launcher, init, keeper, launcher_and_keeper, group, everything], ids=lambda victim: victim.__name__
 )
+@in_private_namespaces
 def test_nothing_is_left_when_it_is_killed(victims: Callable[[subprocess.Popen[bytes]], list[int]]) -> None:
     kill_at_random_moments(victims)
 
 
 @pytest.mark.parametrize("victims", [launcher, everything], ids=lambda victim: victim.__name__)
-@in_private_netns
+@in_private_namespaces
 def test_no_interface_is_left_when_it_is_killed(victims: Callable[[subprocess.Popen[bytes]], list[int]]) -> None:
     from cgagent.launch.netlink import Rtnetlink
 
@@ -133,6 +134,7 @@ class TestOrdinaryEnds:
     @pytest.mark.parametrize(
         "command", ["true", "exit 3", "kill -9 $$", "sleep 1000 & true", "setsid sleep 1000 & true"]
     )
+    @in_private_namespaces
     def test_leave_no_cgroup_at_once(self, command: str) -> None:
         mark = f"cgagent-test-{os.getpid()}-ordinary"
         before = leftovers.mounts(), leftovers.temporary()

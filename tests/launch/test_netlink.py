@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from cgagent.launch.netlink import Link, NetlinkError, Rtnetlink, attribute, attributes, tbf_message
-from launch.private_netns import Container, in_private_netns, needs_iproute, needs_root, output
+from launch.private_namespaces import Container, in_private_namespaces, needs_iproute, needs_root, output
 
 
 class TestAttributes:
@@ -45,7 +45,7 @@ class TestTheTokenBucket:
 @needs_root
 @needs_iproute
 class TestWithTheKernel:
-    @in_private_netns
+    @in_private_namespaces
     def test_lists_what_iproute2_made(self) -> None:
         output("ip", "link", "add", "br7", "type", "bridge")
         output("ip", "link", "add", "v7", "master", "br7", "type", "veth", "peer", "name", "w7")
@@ -57,19 +57,19 @@ class TestWithTheKernel:
             assert links["v7"] == route.link("v7") == Link(links["v7"].index, "v7", "veth", 5, bridge, "some text")
             assert (links["br7"].kind, links["br7"].master, links["lo"].kind) == ("bridge", 0, "")
 
-    @in_private_netns
+    @in_private_namespaces
     def test_lists_more_links_than_one_datagram_holds(self) -> None:
         for number in range(60):
             output("ip", "link", "add", f"br{number}", "type", "bridge")
         with Rtnetlink() as route:
             assert {link.name for link in route.links()} == {"lo", *(f"br{number}" for number in range(60))}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_link_that_is_not_there_is_none(self) -> None:
         with Rtnetlink() as route:
             assert route.link("nosuch") is None
 
-    @in_private_netns
+    @in_private_namespaces
     def test_makes_a_bridge_that_is_up_and_has_the_given_hardware_address(self) -> None:
         with Rtnetlink() as route:
             route.add_bridge("br7", bytes.fromhex("02c60a000001"))
@@ -78,7 +78,7 @@ class TestWithTheKernel:
         assert seen["address"] == "02:c6:0a:00:00:01"
         assert "UP" in seen["flags"]
 
-    @in_private_netns
+    @in_private_namespaces
     def test_makes_a_pair_with_one_end_on_the_bridge_and_the_other_elsewhere(self) -> None:
         with Container() as container, Rtnetlink() as route:
             route.add_bridge("br7", bytes.fromhex("02c60a000001"))
@@ -92,7 +92,7 @@ class TestWithTheKernel:
             assert "eth0" in container.run("ip", "-br", "link")
             os.close(netns)
 
-    @in_private_netns
+    @in_private_namespaces
     def test_adds_addresses_and_a_default_route(self) -> None:
         with Rtnetlink() as route:
             route.add_bridge("br7", bytes.fromhex("02c60a000001"))
@@ -106,7 +106,7 @@ class TestWithTheKernel:
         assert (address["local"], address["prefixlen"]) == ("10.9.0.1", 24)
         assert "default via 10.9.0.200 dev br7" in output("ip", "route")
 
-    @in_private_netns
+    @in_private_namespaces
     @pytest.mark.parametrize(("rate", "said"), [(1_250_000, 1_250_000), (1000, 1000), (5_000_000_000, 5_000_000_000)])
     def test_tc_reads_back_the_rate_that_was_set(self, rate: int, said: int) -> None:
         with Rtnetlink() as route:
@@ -117,7 +117,7 @@ class TestWithTheKernel:
         (seen,) = json.loads(output("tc", "-j", "qdisc", "show", "dev", "br7"))
         assert (seen["kind"], seen["options"]["rate"]) == ("tbf", said)
 
-    @in_private_netns
+    @in_private_namespaces
     def test_deleting_what_is_gone_is_no_error(self) -> None:
         with Rtnetlink() as route:
             route.add_bridge("br7", bytes.fromhex("02c60a000001"))
@@ -127,7 +127,7 @@ class TestWithTheKernel:
             route.delete(bridge)
             assert [link.name for link in route.links()] == ["lo"]
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_refusal_names_operation_interface_and_errno(self) -> None:
         with Rtnetlink() as route:
             route.add_bridge("br7", bytes.fromhex("02c60a000001"))
@@ -135,13 +135,13 @@ class TestWithTheKernel:
                 route.add_bridge("br7", bytes.fromhex("02c60a000001"))
             assert (caught.value.number, caught.value.exit_code) == (17, 125)
 
-    @in_private_netns
+    @in_private_namespaces
     def test_the_kernels_own_words_become_the_hint(self) -> None:
         with Rtnetlink() as route, pytest.raises(NetlinkError, match=r"^add default route: ") as caught:
             route.add_default_route(bytes([10, 9, 0, 200]))
         assert caught.value.hint == "Nexthop has invalid gateway"
 
-    @in_private_netns
+    @in_private_namespaces
     def test_without_the_capability_everything_that_changes_is_refused(self) -> None:
         os.setresuid(65534, 65534, 65534)
         with Rtnetlink() as route, pytest.raises(NetlinkError, match="create bridge br7: Operation not permitted"):

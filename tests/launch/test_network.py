@@ -18,7 +18,7 @@ from cgagent.launch import network
 from cgagent.launch.netlink import GROUP, Rtnetlink
 from cgagent.launch.network import Attached, Plan, attach, parse_rate, release, sweep
 from cgagent.launch.subnet import Subnet, parse_subnet
-from launch.private_netns import Container, in_private_netns, needs_iproute, needs_root, output
+from launch.private_namespaces import Container, in_private_namespaces, needs_iproute, needs_root, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,7 @@ class TestRates:
 
     @needs_root
     @needs_iproute
-    @in_private_netns
+    @in_private_namespaces
     def test_mean_to_tc_what_they_mean_to_us(self) -> None:
         output("ip", "link", "add", "br7", "type", "bridge")
         for text in ("12000", "10mbit", "1.5mbit", "500KBIT", "1mibit", "20mbps", "1kibps", "1gbit"):
@@ -147,7 +147,7 @@ class TestSubnets:
 @needs_root
 @needs_iproute
 class TestAttach:
-    @in_private_netns
+    @in_private_namespaces
     def test_gives_the_container_an_address_and_a_way_out(self) -> None:
         with Container() as container:
             attached = attach(container.pid, "cgagent-1-2-3", Plan())
@@ -159,20 +159,20 @@ class TestAttach:
             assert len(attached.name) <= 15
             assert names() == {"lo", "cgagent0", attached.name}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_connects_host_and_containers_with_each_other(self) -> None:
         with Container() as one, Container() as two:
             first, second = (attach(each.pid, "cgagent-1-2-3", Plan()) for each in (one, two))
             for server, address, client in ((two, second, one), (one, first, None)):
                 assert transfer(server, client, address.address.partition("/")[0], seconds=0.1) > 0
 
-    @in_private_netns
+    @in_private_namespaces
     def test_works_with_a_container_in_its_own_user_namespace(self) -> None:
         with Container(user=True) as container:
             attached = attach(container.pid, "cgagent-1-2-3", Plan())
             assert attached.address.partition("/")[0] in container.run("ip", "addr")
 
-    @in_private_netns
+    @in_private_namespaces
     def test_takes_every_free_address_and_then_says_that_none_is_left(self) -> None:
         # A prefix of 29 leaves eight addresses: network, bridge and broadcast are not for containers.
         containers = [Container() for _ in range(6)]
@@ -185,7 +185,7 @@ class TestAttach:
         for each in containers:
             each.end()
 
-    @in_private_netns
+    @in_private_namespaces
     def test_twenty_at_once_get_twenty_addresses_while_others_sweep(self) -> None:
         containers = [Container() for _ in range(20)]
         go_reader, go_writer = os.pipe()
@@ -212,7 +212,7 @@ class TestAttach:
         for container in containers:
             container.end()
 
-    @in_private_netns
+    @in_private_namespaces
     def test_uses_a_bridge_that_is_there_and_leaves_it_to_its_owner(self) -> None:
         output("ip", "link", "add", "lab", "type", "bridge")
         with Container() as container:
@@ -227,12 +227,12 @@ class TestAttach:
 @needs_root
 @needs_iproute
 class TestRefusals:
-    @in_private_netns
+    @in_private_namespaces
     def test_an_interface_of_that_name_which_is_no_bridge(self) -> None:
         with Container() as container, pytest.raises(CgagentError, match="interface lo is not a bridge"):
             attach(container.pid, "cgagent-1-2-3", Plan(bridge="lo"))
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_subnet_that_the_host_already_has_a_route_to(self) -> None:
         output("ip", "link", "add", "lab", "type", "bridge")
         output("ip", "addr", "add", "10.231.7.1/24", "dev", "lab")
@@ -247,18 +247,18 @@ class TestRefusals:
         assert caught.value.hint == "give another subnet"
         assert names() == {"lo", "lab"}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_process_in_our_own_namespace(self) -> None:
         with pytest.raises(CgagentError, match="no network namespace of its own"):
             attach(os.getpid(), "cgagent-1-2-3", Plan())
         assert names() == {"lo"}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_process_that_is_gone(self) -> None:
         with pytest.raises(CgagentError, match="open /proc/4194305/ns/net: No such file or directory"):
             attach(4194305, "cgagent-1-2-3", Plan())
 
-    @in_private_netns
+    @in_private_namespaces
     def test_a_second_time_and_leaves_the_first_as_it_was(self) -> None:
         with Container() as container:
             attached = attach(container.pid, "cgagent-1-2-3", Plan())
@@ -266,7 +266,7 @@ class TestRefusals:
                 attach(container.pid, "cgagent-1-2-3", Plan())
             assert names() == {"lo", "cgagent0", attached.name}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_without_the_capability_and_says_what_it_needs(self) -> None:
         os.setresuid(65534, 65534, 65534)
         # A process that changed its user is not dumpable: its own /proc/PID/ns would be root's.
@@ -278,7 +278,7 @@ class TestRefusals:
         assert "CAP_NET_ADMIN in the host's network namespace" in caught.value.line()
         assert "\n" not in caught.value.line()
 
-    @in_private_netns
+    @in_private_namespaces
     def test_when_a_step_inside_fails_the_pair_is_taken_back(self) -> None:
         with Container() as container:
             container.run("ip", "link", "add", "br7", "type", "bridge")
@@ -295,7 +295,7 @@ class TestRefusals:
 @needs_root
 @needs_iproute
 class TestSweep:
-    @in_private_netns
+    @in_private_namespaces
     def test_a_dead_containers_pair_goes_and_the_last_takes_the_bridge_with_it(self) -> None:
         containers = [Container() for _ in range(3)]
         for each in containers:
@@ -312,7 +312,7 @@ class TestSweep:
         assert sweep(always) == ["cgagent0"]
         assert names() == {"lo"}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_takes_the_pairs_of_dead_launches_and_no_others(self) -> None:
         # Their namespaces live on: a process has escaped its launch.
         with Container() as dead, Container() as living, Container() as unknown:
@@ -321,7 +321,7 @@ class TestSweep:
             assert sweep(fates.get) == pairs[:1]
             assert names() == {"lo", "cgagent0", *pairs[1:]}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_leaves_what_only_looks_like_ours(self) -> None:
         output("ip", "link", "add", "cg0ae70002", "type", "veth", "peer", "name", "other")
         output("ip", "link", "add", "cgagent0", "type", "bridge")
@@ -329,12 +329,12 @@ class TestSweep:
         assert sweep(never) == []
         assert names() == {"lo", "cg0ae70002", "other", "cgagent0"}
 
-    @in_private_netns
+    @in_private_namespaces
     def test_takes_a_pair_whose_launch_died_before_it_was_named(self) -> None:
         output("ip", "link", "add", "cg0ae70002", "group", str(GROUP), "type", "veth", "peer", "name", "other")
         assert sweep(always) == ["cg0ae70002"]
 
-    @in_private_netns
+    @in_private_namespaces
     def test_with_nothing_there_does_nothing(self) -> None:
         assert sweep(never) == []
 
@@ -342,7 +342,7 @@ class TestSweep:
 @needs_root
 @needs_iproute
 class TestRelease:
-    @in_private_netns
+    @in_private_namespaces
     def test_returns_at_once_and_takes_pair_and_bridge_a_little_later(self) -> None:
         with Container() as container:
             attach(container.pid, "cgagent-1-2-3", Plan())
@@ -354,7 +354,7 @@ class TestRelease:
             assert os.read(reader, 1) == b""
             wait_until_only({"lo"})
 
-    @in_private_netns
+    @in_private_namespaces
     def test_leaves_the_bridge_to_a_launch_that_came_meanwhile(self) -> None:
         with Container() as first, Container() as second:
             attach(first.pid, "cgagent-1-1-1", Plan())
@@ -379,7 +379,7 @@ def transfer(server: Container, client: Container | None, address: str, seconds:
 @needs_root
 @needs_iproute
 class TestTheRate:
-    @in_private_netns
+    @in_private_namespaces
     def test_bites_both_ways_within_a_fifth(self) -> None:
         rate = parse_rate("16mbit", "")
         with Container() as slow, Container() as free:
@@ -390,7 +390,7 @@ class TestTheRate:
         assert 0.8 * rate <= into <= 1.2 * rate
         assert 0.8 * rate <= out_of <= 1.2 * rate
 
-    @in_private_netns
+    @in_private_namespaces
     def test_without_one_no_queue_is_set_up(self) -> None:
         with Container() as container:
             attach(container.pid, "cgagent-1-2-3", Plan())
@@ -416,7 +416,7 @@ class TestNat:
         return world, "192.0.2.2"
 
     @needs_nft
-    @in_private_netns
+    @in_private_namespaces
     def test_by_nftables_lets_a_container_reach_the_world(self) -> None:
         world, address = self.beyond()
         with Container() as container:
@@ -428,7 +428,7 @@ class TestNat:
         world.end()
 
     @needs_nft
-    @in_private_netns
+    @in_private_namespaces
     def test_is_one_rule_however_many_launch(self) -> None:
         containers = [Container() for _ in range(3)]
         for each in containers:
@@ -441,7 +441,7 @@ class TestNat:
             each.end()
 
     @pytest.mark.skipif(shutil.which("iptables") is None, reason="iptables is not installed")
-    @in_private_netns
+    @in_private_namespaces
     def test_falls_back_to_iptables(self, tmp_path: Path) -> None:
         # A PATH without nft, which the fallback directories must not bring back.
         (tmp_path / "iptables").symlink_to(shutil.which("iptables") or "")
@@ -490,7 +490,7 @@ class TestResolvConf:
 
 @needs_root
 @needs_iproute
-@in_private_netns
+@in_private_namespaces
 def test_a_launch_killed_while_it_attaches_leaves_nothing_that_sweep_does_not_take() -> None:
     for delay in (0, 0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003):
         with Container() as container:

@@ -1,4 +1,7 @@
-"""A network namespace of its own for a test, and processes in others: the machine's network is not touched."""
+"""Namespaces of its own for a test, and processes in others: the machine's network is not touched.
+
+Nor does the test see the mounts that others make meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 needs_iproute = pytest.mark.skipif(not (shutil.which("ip") and shutil.which("tc")), reason="iproute2 is not installed")
 
 
-def in_private_netns(test: Callable[..., None]) -> Callable[..., None]:
-    """Run `test` in a child with a new network namespace; its failure is ours."""
+def in_private_namespaces(test: Callable[..., None]) -> Callable[..., None]:
+    """Run `test` in a child with a new network and mount namespace; its failure is ours."""
 
     @functools.wraps(test)
     def wrapped(*arguments: object, **named: object) -> None:
@@ -32,7 +35,8 @@ def in_private_netns(test: Callable[..., None]) -> Callable[..., None]:
         if pid == 0:
             failure = ""
             try:
-                syscalls.unshare(syscalls.CLONE_NEWNET)
+                syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS)
+                syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
                 test(*arguments, **named)
             except BaseException:  # noqa: BLE001 reported by the parent, whatever it is
                 failure = traceback.format_exc()
