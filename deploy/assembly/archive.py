@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NONE: Mapping[str, int] = {}
 PROGRAM = 0o755

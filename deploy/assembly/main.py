@@ -136,15 +136,27 @@ def configuration() -> dict[str, object]:
 _SITE = "lib/python3.11/"
 _OTHERS = tuple(f"{_SITE}{name}/" for name in ("bcrypt", "prometheus_client", "watchdog", "yaml"))
 _TLS = ("lib/libssl", "lib/libcrypto", f"{_SITE}lib-dynload/_ssl", f"{_SITE}lib-dynload/_hashlib")
-_C = ("lib/ld.so", "lib/libc.", "lib/libm.", "lib/libz.", "lib/libexpat", "lib/libffi", "lib/libgcc")
+_C = (
+    "lib/ld.so",
+    "lib/libc.",
+    "lib/libm.",
+    "lib/libz.",
+    "lib/libexpat",
+    "lib/libffi",
+    "lib/libgcc",
+    "lib/libncursesw",
+    "lib/libtinfo",
+)
 _GROUPS: list[tuple[str, Callable[[str], bool]]] = [
     ("cgagent, the bundle's static program", lambda path: path == "cgagent"),
     ("python3, the interpreter", lambda path: path == "lib/python3"),
-    ("glibc, zlib, expat, libffi, libgcc", lambda path: path.startswith(_C)),
+    ("glibc, zlib, expat, libffi, libgcc, ncurses", lambda path: path.startswith(_C)),
     ("TLS: libssl, libcrypto, _ssl, _hashlib", lambda path: path.startswith(_TLS)),
     (
         "Python's library: bytecode and extensions",
-        lambda path: path.startswith(_SITE) and not path.startswith((*_OTHERS, *_TLS, f"{_SITE}cgagent/")),
+        lambda path: (
+            path.startswith((_SITE, "lib/terminfo/")) and not path.startswith((*_OTHERS, *_TLS, f"{_SITE}cgagent/"))
+        ),
     ),
     ("prometheus_client, watchdog, PyYAML, bcrypt", lambda path: path.startswith(_OTHERS)),
     ("cgagent", lambda path: path.startswith(f"{_SITE}cgagent/") or path == "lib/entry.pyc"),

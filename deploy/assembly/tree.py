@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 _LICENSES = {"python": "libpython3.11-minimal", "glibc": "libc6", "zlib": "zlib1g"}
-_MORE_LICENSES = {"openssl": "libssl3", "expat": "libexpat1", "libffi": "libffi8", "libgcc": "libgcc-s1"}
+_MORE_LICENSES = {
+    "openssl": "libssl3",
+    "expat": "libexpat1",
+    "libffi": "libffi8",
+    "libgcc": "libgcc-s1",
+    "ncurses": "libtinfo6",
+}
+_LINKED = ("libc6-dev ", "libpython3.11-", "pyyaml ", "zlib1g-dev ")
 _SOURCELESS = 12  # bytes of a .pyc's header after the magic number: flags, time and size of a source, all 0
 
 
@@ -43,6 +50,7 @@ def image_tree(sources: Sources, program: Program) -> Tree:
         tree[f"{path}/__init__.pyc" if modules[name][1] else f"{path}.pyc"] = pyc, FILE
     tree |= _extensions(sources, sourceless)
     tree |= _data()
+    tree |= _terminals(sources)
     tree |= _libraries(sources, [f"{sources.root}/usr/bin/{PYTHON}", *_extension_paths(sources, sourceless).values()])
     return {**tree, **_papers(sources, {**_LICENSES, **_MORE_LICENSES}, None)}
 
@@ -99,6 +107,15 @@ def _data() -> Tree:
     return tree
 
 
+def _terminals(sources: Sources) -> Tree:
+    """What curses has to know of terminals, of those that Debian takes for common."""
+    tree: Tree = {}
+    for directory, _, files in os.walk(f"{sources.root}/lib/terminfo"):
+        for name in files:
+            tree[f"lib/terminfo/{name[0]}/{name}"] = _content(os.path.join(directory, name)), FILE
+    return tree
+
+
 def _papers(sources: Sources, packages: dict[str, str], wheels: tuple[str, ...] | None) -> Tree:
     """Licenses of all that is in it, and PARTS, which says what that is; `wheels` None: all of them."""
     tree: Tree = {"licenses/cgagent": (_content(os.path.join(os.path.dirname(DEPLOY), "LICENSE")), FILE)}
@@ -111,14 +128,6 @@ def _papers(sources: Sources, packages: dict[str, str], wheels: tuple[str, ...] 
         for file in files:
             if file.startswith(("LICENSE", "COPYING", "NOTICE")):
                 tree[f"licenses/{name}-{file}"] = _content(os.path.join(directory, file)), FILE
-    wanted = {*packages.values(), "libpython3.11-dev", "libpython3.11-stdlib"}
-    parts = [one for one in sources.versions if _is_part(one, wanted, wheels)]
-    tree["PARTS"] = "".join(f"{one}\n" for one in [f"cgagent {version()}", *parts]).encode(), FILE
+    wanted = sources.versions if wheels is None else [one for one in sources.versions if one.startswith(_LINKED)]
+    tree["PARTS"] = "".join(f"{one}\n" for one in [f"cgagent {version()}", *wanted]).encode(), FILE
     return tree
-
-
-def _is_part(name_and_version: str, packages: set[str], wheels: tuple[str, ...] | None) -> bool:
-    name = name_and_version.split(" ")[0]
-    return name in packages or (
-        name.lower() in wheels if wheels is not None else not name.startswith(("lib", "python3", "zlib"))
-    )

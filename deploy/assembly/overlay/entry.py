@@ -41,6 +41,7 @@ def _start() -> int:
         if name in cli.COMMANDS and not _here(name):
             return _hand_on(words)
     else:
+        os.environ.setdefault("TERMINFO_DIRS", os.path.join(os.path.dirname(sys.executable), "lib", "terminfo"))
         try:
             # Else ps shows the loader's name.
             with open("/proc/self/comm", "w") as file:
