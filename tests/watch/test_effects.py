@@ -17,7 +17,7 @@ import urllib.request
 import pytest
 
 from kernel.cgroups import MIB, Group, read
-from watch.sidecar import Sidecar, wait_until
+from watch.sidecar import PATIENCE, Sidecar, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _free_port() -> int:
 
 def _get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
