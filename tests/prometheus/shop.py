@@ -191,8 +191,8 @@ def play(shop: Shop) -> None:
     shop.ask("/burn?threads=4&seconds=40")
     shop.ask(f"/keep?bytes={60 * MIB}")
     shop.wait("count_over_time(cgagent_cpu_limit_cores[30s]) >= 5")
-    group.set_quota(20_000)  # well under the one thread that the service runs, on a busy machine too
-    shop.wait("cgagent_cpu_limit_cores == 0.2")
+    group.set_quota(10_000)  # well under the one thread that the service runs, on a busy machine too
+    shop.wait("cgagent_cpu_limit_cores == 0.1")
     shop.wait("cgagent_cpu_cfs_throttled_periods_total > 50")
     group.set_memory(384 * MIB)
     shop.wait("cgagent_memory_limit_bytes == 384 * 1024 * 1024")

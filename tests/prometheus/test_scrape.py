@@ -24,7 +24,7 @@ def test_both_targets_are_up_and_nothing_was_dropped(shop: Shop) -> None:
 
 
 def test_every_limit_that_was_set_can_be_read_back_in_order(shop: Shop) -> None:
-    assert _over_time(shop, "cgagent_cpu_limit_cores") == [1.0, 0.2, 2.0]
+    assert _over_time(shop, "cgagent_cpu_limit_cores") == [1.0, 0.1, 2.0]
     assert _over_time(shop, "cgagent_memory_limit_bytes") == [256 * MIB, 384 * MIB]
 
 
@@ -65,7 +65,7 @@ def test_recommended_and_running_can_be_compared(shop: Shop) -> None:
 def test_cpu_time_is_what_four_busy_threads_on_one_cpu_take(shop: Shop) -> None:
     fastest = shop.value("max_over_time(rate(cgagent_cpu_usage_seconds_total[5s])[10m:1s])")
     assert fastest is not None
-    assert 0.1 < fastest < 2.5  # cores; the quota was never above two
+    assert 0.05 < fastest < 2.5  # cores; the quota was never above two
 
 
 def test_prometheus_negotiates_openmetrics_and_knows_types_and_help(shop: Shop) -> None:
