@@ -1,6 +1,6 @@
-"""What launcher and container say to each other: pipes, bytes with NUL between the fields.
+"""What launcher and container say to each other: pipes.
 
-- orders: the launcher says `m` when the user namespace has its maps, then the orders.
+- go: the launcher says `g` when the namespaces have their maps and their network.
 - report: carries one error, if there is one; closes when the command has been exec'ed.
 - end: PID 1 says the command's exit code before it ends itself, so that both ends clean up at the same time.
 """
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cgagent.launch.cgroups import Cgroups
 
 _OPEN_MAX = 1 << 20
-_END = "end"
 
 
 class Caller(Record):
@@ -76,7 +75,7 @@ class Joined(Record):
 
 
 class Orders(Record):
-    """What the launcher has prepared outside.
+    """What the launcher has prepared for the container.
 
     Attributes:
         cgroups: the container's.
@@ -122,32 +121,12 @@ class Orders(Record):
         """The v2 directory."""
         return next((one.directory for one in self.cgroups if one.version == 2 and one.directory), None)
 
-    def encode(self) -> bytes:
-        """As bytes for the pipe."""
-        fields = [self.resolver, self.program.hex(), str(len(self.cgroups)), str(len(self.environ))]
-        for one in self.cgroups:
-            fields += [str(one.version), one.directory, one.name, one.options]
-        for pair in (*self.environ.items(), *self.aliases):
-            fields += pair
-        return os.fsencode("\0".join([*fields, _END]))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Orders:
-        """From the pipe's bytes."""
-        resolver, program, count, variables, *fields = os.fsdecode(data).split("\0")[:-1]
-        cgroups = []
-        for _ in range(int(count)):
-            version, directory, name, options, *fields = fields
-            cgroups.append(Joined(int(version), directory, name, options))
-        pairs = list(zip(fields[::2], fields[1::2], strict=True))
-        return cls(cgroups, pairs[int(variables) :], resolver, dict(pairs[: int(variables)]), bytes.fromhex(program))
-
 
 class Channel:
     """The pipes, and a socket for the command's terminal where it has one. Every end is closed on exec."""
 
     def __init__(self, terminal: bool) -> None:
-        self._orders, self._orders_in = os.pipe()
+        self._go, self._go_in = os.pipe()
         self._report, self._report_in = os.pipe()
         self.end, self._end_in = os.pipe()
         if terminal:
@@ -159,18 +138,17 @@ class Channel:
 
     def keep_outer_end(self) -> None:
         """Close what belongs to the container."""
-        os.close(self._orders)
+        os.close(self._go)
         os.close(self._report_in)
         os.close(self._end_in)
 
-    def tell_maps(self) -> None:
-        """The user namespace has its maps."""
-        _send(self._orders_in, b"m")
-
-    def send(self, orders: Orders) -> None:
-        """Everything is ready."""
-        _send(self._orders_in, orders.encode())
-        os.close(self._orders_in)
+    def go(self) -> None:
+        """The namespaces have their maps and their network: the container may set itself up."""
+        try:
+            os.write(self._go_in, b"g")
+        except BrokenPipeError:
+            pass  # the container has failed, and its report says why
+        os.close(self._go_in)
 
     def error(self) -> CgagentError | None:
         """Wait until the command runs; what kept it from that, or None."""
@@ -186,22 +164,13 @@ class Channel:
 
     # The container's side.
 
-    def wait_for_maps(self) -> None:
+    def wait(self) -> None:
         """Wait for the launcher's word; its death ends us too."""
-        os.close(self._orders_in)
+        os.close(self._go_in)
         os.close(self._report)
-        if os.read(self._orders, 1) != b"m":
+        if os.read(self._go, 1) != b"g":
             os._exit(EXIT_RUN_FAILED)
-
-    def receive(self) -> Orders:
-        """Wait for the orders."""
-        data = b""
-        while piece := os.read(self._orders, 65536):
-            data += piece
-        if not data.endswith(f"\0{_END}".encode()):
-            os._exit(EXIT_RUN_FAILED)
-        os.close(self._orders)
-        return Orders.decode(data)
+        os.close(self._go)
 
     def report(self, error: CgagentError) -> None:
         """Send what went wrong."""
@@ -223,10 +192,3 @@ class Channel:
             return
         os.closerange(first, self._report_in)
         os.closerange(self._report_in + 1, _OPEN_MAX)
-
-
-def _send(fd: int, data: bytes) -> None:
-    try:
-        os.write(fd, data)
-    except BrokenPipeError:
-        pass  # the container has failed, and its report says why

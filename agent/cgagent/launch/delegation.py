@@ -63,25 +63,16 @@ def prepare(hierarchy: Hierarchy, own: str, controllers: list[str], name: str) -
 
 
 def _alone(directory: str) -> bool:
-    return set(read(f"{directory}/cgroup.procs").split()) == {str(os.getpid()), *_children(directory)}
-
-
-def _children(directory: str) -> list[str]:
-    """Our own children in the cgroup: PID 1 of the container that is being set up."""
-    mine = str(os.getpid())
-    words = read(f"{directory}/cgroup.procs").split()
-    return [pid for pid in words if pid != mine and read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1:2] == [mine]]
+    return read(f"{directory}/cgroup.procs").split() == [str(os.getpid())]
 
 
 def _step_down(own: str, controllers: list[str]) -> Place:
-    """Move ourselves, and what we have started, to a leaf, so that `own` can pass controllers on."""
+    """Move ourselves to a leaf, so that `own` can pass controllers on."""
     leaf = f"{own}/{_LEAF}-{os.getpid()}"
-    members = read(f"{own}/cgroup.procs").split()
     before = read(f"{own}/cgroup.subtree_control").split()
     try:
         os.mkdir(leaf)
-        for pid in members:
-            write(f"{leaf}/cgroup.procs", pid)
+        write(f"{leaf}/cgroup.procs", "0")
     except OSError as error:
         raise failure(f"cannot use {own}: {error.filename}: {(error.strerror or '').lower()}") from None
     _enable(own, controllers)

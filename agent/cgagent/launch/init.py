@@ -40,15 +40,15 @@ _CAP_KILL = 1 << 5
 _OPEN_MAX = 1 << 20
 
 
-def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str) -> NoReturn:
+def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str, orders: Orders) -> NoReturn:
     """Be PID 1 of the container: does not return."""
     code = EXIT_RUN_FAILED
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        channel.wait_for_maps()
+        channel.wait()
         _import_ahead(spec)
         _set_stage(spec, caller, name)
-        code = _start(Command(spec, user, channel, caller), channel.receive())
+        code = _start(Command(spec, user, channel, caller), orders)
     except CgagentError as error:
         channel.report(error)
     except OSError as error:
@@ -67,7 +67,7 @@ def _import_ahead(spec: Spec) -> None:
 
 
 def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
-    """All of the container but its cgroups, which the launcher makes meanwhile."""
+    """All of the container but its cgroups, which can be shown from inside them alone."""
     if "uts" in spec.namespaces:
         sethostname(spec.hostname or f"cgagent-{name.split('-')[2]}")
     if spec.net != "host":

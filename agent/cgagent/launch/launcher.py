@@ -1,7 +1,7 @@
 """The launcher: starts a container, stays with it to its end, tells why it ended, leaves nothing behind.
 
-Namespaces and cgroups are made at the same time, by container and launcher, for a start that costs little more
-than the interpreter. What only one side needs is imported after the two have parted.
+All modules that every start needs are loaded, and all cgroups made, before launcher and container part: two
+processes that fill their memory side by side copy each other's pages, which costs more than it saves.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import time
 
 from cgagent.errors import EXIT_FAILURE, EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
+from cgagent.launch.cgroups import Cgroups
 from cgagent.launch.channel import Caller, Channel, Orders
 from cgagent.launch.failure import refused
+from cgagent.launch.identity import User, find_user, map_ids
+from cgagent.launch.init import contain
 from cgagent.launch.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
-    from cgagent.launch.cgroups import Cgroups
-    from cgagent.launch.identity import User
     from cgagent.launch.keeper import Keeper
     from cgagent.launch.network import Plan
     from cgagent.launch.report import StatsFile
@@ -113,7 +114,7 @@ class Container:
         self.spec = spec
         self.name = names.own()
         self.pid = 0
-        self.cgroups: Cgroups | None = None
+        self.cgroups = Cgroups(self.name)
         self.began = time.monotonic()
         self._undo: list[Callable[[], None]] = []
         self._keeper: Keeper | None = None
@@ -125,7 +126,7 @@ class Container:
     def start(self) -> None:
         """Bring it up to the exec of its command."""
         spec = self.spec
-        user = _user(spec)
+        user = find_user(spec.user, spec.rootfs or "/")
         plan = _plan(spec)
         if spec.stats_file is not None:
             from cgagent.launch.report import StatsFile
@@ -135,68 +136,58 @@ class Container:
         # From here on signals wait for `wait`, or end what is not yet started.
         self._signals = signalfd(self._forwarded)
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
-        caller = Caller.here(mask)
-        flags = 0
-        for name in spec.namespaces:
-            flags |= _FLAGS[name]
-        self.pid = _clone(flags)
+        self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
+        orders = self._orders(plan)
+        self.pid = _clone(sum(_FLAGS[name] for name in spec.namespaces))
         if self.pid == 0:
-            from cgagent.launch.init import contain
-
-            contain(spec, user, channel, caller, self.name)
+            contain(spec, user, channel, Caller.here(mask), self.name, orders)
         channel.keep_outer_end()
-        try:
-            self._prepare(channel, user, plan)
-        except CgagentError:
-            self._kill()
-            raise
+        self._admit(user, plan)
+        channel.go()
+        if spec.tty:
+            self._take_terminal(channel)
+        if self._undo:
+            self._keep()  # a raw terminal or a network is not to be left behind for a moment
+        self._sweep()
         error = channel.error()
         if error is not None:
             raise error
+        for line in self.cgroups.missing:
+            _say(line)
 
-    def _prepare(self, channel: Channel, user: User, plan: Plan | None) -> None:
-        """What is done outside, while the container sets its stage."""
-        spec = self.spec
-        if "user" in spec.namespaces:
-            from cgagent.launch.identity import map_ids
+    def _orders(self, plan: Plan | None) -> Orders:
+        spec, resolver, environ = self.spec, "", dict[str, str]()
+        if plan is not None:
+            from cgagent.launch.network import resolv_conf
 
-            map_ids(self.pid, user)
-        for ulimit in spec.ulimits:
-            _raise_hard_limit(self.pid, ulimit.number, ulimit.hard)
-        channel.tell_maps()
-        from cgagent.launch.cgroups import Cgroups
-
-        self.cgroups = Cgroups(self.name)
-        self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
-        resolver = "" if plan is None else self._connect(plan)
-        environ: dict[str, str] = {}
+            resolver = resolv_conf(plan)
         if spec.go_env:
             from cgagent.launch.goenv import decided
 
             environ = decided(self.cgroups, spec.environ)
-        channel.send(Orders.of(self.cgroups, resolver, environ, _seccomp(spec)))
-        if spec.tty:
-            self._take_terminal(channel)
-        self._sweep()
-        for line in self.cgroups.missing:
-            _say(line)
+        return Orders.of(self.cgroups, resolver, environ, _seccomp(spec))
+
+    def _admit(self, user: User, plan: Plan | None) -> None:
+        """Give the new namespaces what only comes from outside: maps, higher limits, a network."""
+        spec = self.spec
+        if "user" in spec.namespaces:
+            map_ids(self.pid, user)
+        for ulimit in spec.ulimits:
+            _raise_hard_limit(self.pid, ulimit.number, ulimit.hard)
+        if plan is not None:
+            from cgagent.launch.network import attach
+
+            attach(self.pid, self.name, plan)
+            self._undo.append(self._disconnect)
 
     def _sweep(self) -> None:
         """Remove what killed launchers left in the cgroups where we are."""
-        parents = [os.path.dirname(one.directory) for one in self.cgroups.made] if self.cgroups else []
+        parents = [os.path.dirname(one.directory) for one in self.cgroups.made]
         found = {name for parent in parents for name in os.listdir(parent)}
         if any(names.owner(name) and name != self.name for name in found):
             from cgagent.launch.gc import sweep
 
             sweep(parents)
-
-    def _connect(self, plan: Plan) -> str:
-        """Set up the network between host and container; return the text of its resolv.conf."""
-        from cgagent.launch.network import attach, resolv_conf
-
-        attach(self.pid, self.name, plan)
-        self._undo.append(self._disconnect)
-        return resolv_conf(plan)
 
     def _disconnect(self) -> None:
         from cgagent.launch.network import release
@@ -218,9 +209,8 @@ class Container:
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(end, select.POLLIN)
-        # A terminal or a network is not to be left behind for a moment.
-        ready = dict(poll.poll(0 if self._undo else _SHORT_MS))
-        if not ready:
+        ready = dict(poll.poll(_SHORT_MS))
+        if not ready and self._keeper is None:
             self._keep()
         while True:
             if signals in ready:
@@ -243,8 +233,6 @@ class Container:
         from cgagent.launch.keeper import Keeper
 
         kept = (self._terminal.saved[0],) if self._terminal and self._terminal.saved else ()
-        if self.cgroups is None:
-            return
         try:
             self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
         except OSError:
@@ -272,7 +260,7 @@ class Container:
             self._terminal.finish()
             self._terminal = None
         asked = self.spec.stats or self._stats is not None
-        if self.cgroups is None or not (code or asked or self.cgroups.has_refused()):
+        if not (code or asked or self.cgroups.has_refused()):
             return code
         from cgagent.launch.report import Report
 
@@ -304,14 +292,12 @@ class Container:
         """Leave nothing behind. PID 1 takes its namespaces down at the same time."""
         if self._keeper is not None:
             self._keeper.dismiss()
-        if self.cgroups is not None:
-            self.cgroups.remove_empty()
+        self.cgroups.remove_empty()
         self._kill()
         if self._terminal is not None:
             self._terminal.finish()
-        if self.cgroups is not None:
-            for directory in self.cgroups.remove():
-                _say(f"{directory} could not be removed: a process in it does not end")
+        for directory in self.cgroups.remove():
+            _say(f"{directory} could not be removed: a process in it does not end")
         for step in self._undo:
             step()
         if self._keeper is not None:
@@ -343,14 +329,8 @@ def _plan(spec: Spec) -> Plan | None:
     return Plan(rate=spec.net_rate, nat=spec.net_nat, dns=tuple(spec.dns))
 
 
-def _user(spec: Spec) -> User:
-    from cgagent.launch.identity import find_user
-
-    return find_user(spec.user, spec.rootfs or "/")
-
-
 def _seccomp(spec: Spec) -> bytes:
-    """The filter's program; made here, as the container has more to do at this time."""
+    """The filter's program; empty for none."""
     if not spec.security.seccomp:
         return b""
     from cgagent.launch.seccomp import default_filter, opened_by
