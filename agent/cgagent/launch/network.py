@@ -89,8 +89,8 @@ class Attached(Record):
 def requirements() -> str:
     """What `--net veth` needs, for those who lack it."""
     return (
-        "--net veth makes interfaces on the host: it needs CAP_NET_ADMIN in the host's network namespace, and a user "
-        "namespace does not give that; run it as root, or take --net none or --net host"
+        "a veth pair needs CAP_NET_ADMIN in the host's network namespace, which a user namespace does not give; "
+        "run as root, or take --net none or --net host"
     )
 
 
