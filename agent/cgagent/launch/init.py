@@ -19,6 +19,7 @@ from cgagent.launch.syscalls import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
+    SI_KERNEL,
     capset,
     clone_into_cgroup,
     prctl,
@@ -172,11 +173,17 @@ def _retire(kept: int) -> None:
 
 
 def _supervise(child: int) -> int:
-    """Reap whatever ends and hand every signal on, until the command ends; return its exit code."""
+    """Reap whatever ends and hand every signal on, until the command ends; return its exit code.
+
+    Not those of a terminal that we share with the command: it has had them from there.
+    """
     every = signal.valid_signals()
     while True:
-        number = signal.sigwaitinfo(every).si_signo
+        info = signal.sigwaitinfo(every)
+        number = info.si_signo
         if number != signal.SIGCHLD:
+            if info.si_code >= SI_KERNEL:
+                continue
             try:
                 os.kill(child, number)
             except OSError:

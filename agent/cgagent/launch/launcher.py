@@ -25,6 +25,7 @@ from cgagent.launch.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     MACHINES,
+    SI_KERNEL,
     SIGINFO_SIZE,
     clone,
     signalfd,
@@ -53,8 +54,6 @@ _FLAGS = {
     "user": CLONE_NEWUSER,
     "cgroup": 0,
 }
-# A signal with this si_code comes from the terminal, which has sent it to the command as well.
-_SI_KERNEL = 0x80
 # A command that runs longer than this has a keeper. One that does not is gone before a keeper would be ready; what a
 # launcher killed so early leaves is the next start's to remove.
 _SHORT_MS = 10
@@ -148,6 +147,8 @@ class Container:
             self._take_terminal(channel)
         if self._undo:
             self._keep()  # a raw terminal or a network is not to be left behind for a moment
+        if self._terminal is not None:
+            self._terminal.begin()
         self._sweep()
         error = channel.error()
         if error is not None:
@@ -243,7 +244,7 @@ class Container:
             return  # the pipe's end says more
         if number == signal.SIGWINCH and self._terminal is not None:
             self._terminal.resize()
-        elif si_code < _SI_KERNEL:
+        elif si_code < SI_KERNEL:  # else it is the terminal's, and the command has it from there
             self._forward(number)
         elif number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did

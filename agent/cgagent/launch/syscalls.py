@@ -79,6 +79,9 @@ CGROUP2_SUPER_MAGIC = 0x63677270
 
 SIGCHLD = 17
 
+# asm-generic/siginfo.h: sent by the kernel, as by a terminal
+SI_KERNEL = 0x80
+
 # linux/signalfd.h
 SFD_CLOEXEC = 0o2000000
 SIGINFO_SIZE = 128

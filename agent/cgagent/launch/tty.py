@@ -62,7 +62,9 @@ class Terminal:
     """
 
     def __init__(self, channel: Channel) -> None:
-        """Receive the master, make the caller's terminal raw, and start the relay between the two."""
+        """Receive the master and remember how the caller's terminal is set."""
+        self._channel = channel
+        self._relay = 0
         _, ancillary, _, _ = channel.terminal.recvmsg(1, _socket.CMSG_SPACE(4))
         if not ancillary:
             raise EOFError
@@ -71,12 +73,15 @@ class Terminal:
         if os.isatty(0):
             self.saved = (fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3), termios.tcgetattr(0))
         self.resize()
-        channel.terminal.send(b"g")
+
+    def begin(self) -> None:
+        """Make the caller's terminal raw, start the relay between the two, and let the command go on."""
         if self.saved is not None:
             _make_raw(0)
         self._relay = os.fork()
         if self._relay == 0:
             _relay(self._master)
+        self._channel.terminal.send(b"g")
 
     def resize(self) -> None:
         """Give the command's terminal the size of the caller's; it hears of it by SIGWINCH."""
@@ -95,7 +100,7 @@ class Terminal:
         os.close(self._master)
         deadline = time.monotonic() + _PATIENCE
         try:
-            while os.waitpid(self._relay, os.WNOHANG)[0] == 0:
+            while self._relay and os.waitpid(self._relay, os.WNOHANG)[0] == 0:
                 if time.monotonic() > deadline:
                     os.kill(self._relay, signal.SIGKILL)
                 time.sleep(0.001)
