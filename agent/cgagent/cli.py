@@ -41,6 +41,7 @@ COMMANDS = {
     "config": ("config", "check a config file of watch, or print an example"),
     "run": ("run", "run a command in new namespaces under a container's limits"),
     "tune": ("tune", "bring a new memory limit to a running Go program, without a restart"),
+    "top": ("top", "what every Go process here really runs with, live"),
     "completion": ("completion", "print the completion script of a shell"),
 }
 

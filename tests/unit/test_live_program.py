@@ -206,12 +206,6 @@ def test_files_that_are_not_gos_hold_no_go_program() -> None:
             assert caught.value.kind == FOREIGN
 
 
-def test_a_kernel_thread_is_no_go_program() -> None:
-    if os.geteuid() != 0 or not os.path.exists("/proc/2/stat"):
-        pytest.skip("no kernel thread to be seen here")
-    assert refused("2").kind == FOREIGN
-
-
 def test_there_is_no_such_process() -> None:
     error = refused("4194304")
     assert (error.kind, error.message) == (GONE, "there is no process 4194304")

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/cgagent
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_cgagent_subparsers=(explain write exec watch config run tune completion help)
+_shtab_cgagent_subparsers=(explain write exec watch config run tune top completion help)
 
 _shtab_cgagent_explain_option_strings=(-h --help --pid --binary --root -o --output --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
 _shtab_cgagent_write_option_strings=(-h --help --env-file --format --merge --mode --quiet --root --pid --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
@@ -14,6 +14,7 @@ _shtab_cgagent_watch_option_strings=(-h --help --env-file --format --merge --mod
 _shtab_cgagent_config_option_strings=(-h --help)
 _shtab_cgagent_run_option_strings=(-h --help --init --interactive -i --rm --cpus --cpu-quota --cpu-period --cpu-shares -c --cpu-weight --cpuset-cpus --cpuset --cpuset-mems --memory -m --memory-swap --memory-high --memory-reservation --pids-limit --pids --device-read-bps --io-read-bps --device-write-bps --io-write-bps --device-read-iops --io-read-iops --device-write-iops --io-write-iops --ulimit --cgroup-parent --best-effort --share --hostname --time-offset --net --network --net-rate --net-nat --dns --rootfs --read-only --volume -v --tmpfs --workdir -w --user -u --env -e --env-file --go-env --tty -t --no-init --stop-timeout --preserve-fds --cap-add --cap-drop --security-opt --privileged --stats --stats-file --gc)
 _shtab_cgagent_tune_option_strings=(-h --help --pid --memory-limit --gomaxprocs --dry-run --force --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits)
+_shtab_cgagent_top_option_strings=(-h --help --pid --once --sort --interval -o --output --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits)
 _shtab_cgagent_completion_option_strings=(-h --help)
 _shtab_cgagent_help_option_strings=(-h --help)
 _shtab_cgagent_option_strings=(-h --help --version)
@@ -66,9 +67,13 @@ _shtab_cgagent_run___net_choices=(none host veth)
 _shtab_cgagent_run___network_choices=(none host veth)
 _shtab_cgagent_tune___cpu_rounding_choices=(ceil floor go)
 _shtab_cgagent_tune___on_error_choices=(fail ignore)
+_shtab_cgagent_top__o_choices=(text json)
+_shtab_cgagent_top___output_choices=(text json)
+_shtab_cgagent_top___cpu_rounding_choices=(ceil floor go)
+_shtab_cgagent_top___on_error_choices=(fail ignore)
 _shtab_cgagent_completion_pos_0_choices=(bash zsh fish)
-_shtab_cgagent_help_pos_0_choices=(explain write exec watch config run tune completion)
-_shtab_cgagent_pos_0_choices=(explain write exec watch config run tune completion help)
+_shtab_cgagent_help_pos_0_choices=(explain write exec watch config run tune top completion)
+_shtab_cgagent_pos_0_choices=(explain write exec watch config run tune top completion help)
 
 _shtab_cgagent_explain__h_nargs=0
 _shtab_cgagent_explain___help_nargs=0
@@ -119,6 +124,11 @@ _shtab_cgagent_tune___dry_run_nargs=0
 _shtab_cgagent_tune___force_nargs=0
 _shtab_cgagent_tune___override_nargs=0
 _shtab_cgagent_tune___require_limits_nargs=0
+_shtab_cgagent_top__h_nargs=0
+_shtab_cgagent_top___help_nargs=0
+_shtab_cgagent_top___once_nargs=0
+_shtab_cgagent_top___override_nargs=0
+_shtab_cgagent_top___require_limits_nargs=0
 _shtab_cgagent_completion__h_nargs=0
 _shtab_cgagent_completion___help_nargs=0
 _shtab_cgagent_help__h_nargs=0

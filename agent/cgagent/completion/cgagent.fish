@@ -50,8 +50,8 @@ function _shtab_cgagent_using
   test "$_shtab_cgagent_cmdpath" = "$argv"
 end
 
-set -g _shtab_cgagent_commands explain write exec watch config run tune completion help
-set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --gomaxprocs --hook --hostname --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --security-opt --settle --share --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -m -o -u -v -w
+set -g _shtab_cgagent_commands explain write exec watch config run tune top completion help
+set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --gomaxprocs --hook --hostname --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --security-opt --settle --share --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -m -o -u -v -w
 
 complete -c cgagent -e
 complete -c cgagent -f
@@ -225,9 +225,25 @@ complete -c cgagent -n '_shtab_cgagent_using tune' -l max-procs -x -d 'largest G
 complete -c cgagent -n '_shtab_cgagent_using tune' -l override -d 'decide anew what the environment already has; else a GOMAXPROCS or GOMEMLIMIT there is left alone'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l on-error -xka "fail ignore" -d 'where a limit can'"'"'t be known: fail (default), or ignore, leaving the variable out'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l require-limits -d 'end with 3 if no limit was found'
+complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a top -d 'what every Go process here really runs with, live'
+complete -c cgagent -n '_shtab_cgagent_using top' -s h -l help -d 'show this help message and exit'
+complete -c cgagent -n '_shtab_cgagent_using top' -l pid -x -d 'this process alone; may be given several times'
+complete -c cgagent -n '_shtab_cgagent_using top' -l once -d 'print what is so now, and end'
+complete -c cgagent -n '_shtab_cgagent_using top' -l sort -x -d 'one of pid, name, version, cpus, thr, procs, wantprocs, memory, limit, gomemlimit, wantlimit, go, live, gc (default gc)'
+complete -c cgagent -n '_shtab_cgagent_using top' -l interval -x -d 'time between two looks (default 2)'
+complete -c cgagent -n '_shtab_cgagent_using top' -s o -l output -xka "text json" -d 'with --once: text (default), json'
+complete -c cgagent -n '_shtab_cgagent_using top' -l memory-ratio -x -d 'share of the memory limit that GOMEMLIMIT gets (default 0.9)'
+complete -c cgagent -n '_shtab_cgagent_using top' -l memory-reserve -x -d 'taken off the memory limit before the ratio, for memory that Go does not manage'
+complete -c cgagent -n '_shtab_cgagent_using top' -l memory-min -x -d 'a GOMEMLIMIT below this is an error'
+complete -c cgagent -n '_shtab_cgagent_using top' -l cpu-rounding -xka "ceil floor go" -d 'ceil (default), floor as uber-go/automaxprocs, go as Go >= 1.25'
+complete -c cgagent -n '_shtab_cgagent_using top' -l min-procs -x -d 'smallest GOMAXPROCS'
+complete -c cgagent -n '_shtab_cgagent_using top' -l max-procs -x -d 'largest GOMAXPROCS'
+complete -c cgagent -n '_shtab_cgagent_using top' -l override -d 'decide anew what the environment already has; else a GOMAXPROCS or GOMEMLIMIT there is left alone'
+complete -c cgagent -n '_shtab_cgagent_using top' -l on-error -xka "fail ignore" -d 'where a limit can'"'"'t be known: fail (default), or ignore, leaving the variable out'
+complete -c cgagent -n '_shtab_cgagent_using top' -l require-limits -d 'end with 3 if no limit was found'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a completion -d 'print the completion script of a shell'
 complete -c cgagent -n '_shtab_cgagent_using completion' -s h -l help -d 'show this help message and exit'
 complete -c cgagent -n '_shtab_cgagent_using completion; and test $_shtab_cgagent_npos -eq 0' -ka "bash zsh fish" -d 'the shell'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a help -d 'the options of a command'
 complete -c cgagent -n '_shtab_cgagent_using help' -s h -l help -d 'show this help message and exit'
-complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec watch config run tune completion" -d command
+complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec watch config run tune top completion" -d command

@@ -16,6 +16,7 @@ _shtab_cgagent_commands() {
     explain:'what was seen, what was decided, why, and what is wrong'
     help:'the options of a command'
     run:'run a command in new namespaces under a container'"'"'s limits'
+    top:'what every Go process here really runs with, live'
     tune:'bring a new memory limit to a running Go program, without a restart'
     watch:'the sidecar: keep the env file current, run hooks, serve metrics'
     write:'detect, decide, and write the env file'
@@ -98,7 +99,7 @@ _shtab_cgagent_explain_defaults_added=0
 
 _shtab_cgagent_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":command:(explain write exec watch config run tune completion)"
+  ":command:(explain write exec watch config run tune top completion)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -160,6 +161,27 @@ _shtab_cgagent_run_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_run_defaults_added=0
+
+_shtab_cgagent_top_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*--pid[this process alone\; may be given several times]:N:"
+  "--once[print what is so now, and end]"
+  "--sort[one of pid, name, version, cpus, thr, procs, wantprocs, memory, limit, gomemlimit, wantlimit, go, live, gc (default gc)]:COLUMN:"
+  "--interval[time between two looks (default 2)]:SECONDS:"
+  {-o,--output}"[with --once\: text (default), json]:text|json:(text json)"
+  "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
+  "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
+  "--memory-min[a GOMEMLIMIT below this is an error]:SIZE:"
+  "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
+  "--min-procs[smallest GOMAXPROCS]:N:"
+  "--max-procs[largest GOMAXPROCS]:N:"
+  "--override[decide anew what the environment already has\; else a GOMAXPROCS or GOMEMLIMIT there is left alone]"
+  "--on-error[where a limit can\'t be known\: fail (default), or ignore, leaving the variable out]:fail|ignore:(fail ignore)"
+  "--require-limits[end with 3 if no limit was found]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_top_defaults_added=0
 
 _shtab_cgagent_tune_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -274,6 +296,7 @@ _shtab_cgagent() {
         explain) _arguments -C -s $_shtab_cgagent_explain_options ;;
         help) _arguments -C -s $_shtab_cgagent_help_options ;;
         run) _arguments -C -s $_shtab_cgagent_run_options ;;
+        top) _arguments -C -s $_shtab_cgagent_top_options ;;
         tune) _arguments -C -s $_shtab_cgagent_tune_options ;;
         watch) _arguments -C -s $_shtab_cgagent_watch_options ;;
         write) _arguments -C -s $_shtab_cgagent_write_options ;;

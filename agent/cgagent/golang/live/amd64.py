@@ -79,18 +79,18 @@ def returned_word(code: bytes, address: int) -> int | None:
 
 
 def loads_word(code: bytes, address: int) -> list[int]:
-    """The addresses of all 32-bit variables that the code loads."""
-    return _operands(code, address, b"\x8b", 0)
+    """The addresses of all 32-bit variables that the code loads, or hands to a function that does."""
+    return _operands(code, address, b"\x8b") + _operands(code, address, b"\x48\x8d")
 
 
 def loads_byte(code: bytes, address: int) -> list[int]:
     """The addresses of all bytes that the code loads with MOVZX."""
-    return _operands(code, address, b"\x0f\xb6", 0)
+    return _operands(code, address, b"\x0f\xb6")
 
 
 def loads_atomic_byte(code: bytes, address: int) -> list[int]:
     """The addresses of all bytes that the code loads as sync/atomic does, with MOV."""
-    return _operands(code, address, b"\x8a", 0)
+    return _operands(code, address, b"\x8a")
 
 
 def compares_byte(code: bytes, address: int) -> list[int]:
@@ -103,14 +103,14 @@ def stores_byte(code: bytes, address: int, value: int) -> list[int]:
     return list(_with_immediate(code, address, b"\xc6\x05", value))
 
 
-def _operands(code: bytes, address: int, opcode: bytes, behind: int) -> list[int]:
+def _operands(code: bytes, address: int, opcode: bytes) -> list[int]:
     found = []
     at = code.find(opcode)
     while at >= 0:
         operand = at + len(opcode)
         # ModRM: mod 00, r/m 101 is RIP-relative; any register.
-        if operand + 5 + behind <= len(code) and code[operand] & 0xC7 == 0x05:
-            found.append(_relative(code, operand + 1, address, behind))
+        if operand + 5 <= len(code) and code[operand] & 0xC7 == 0x05:
+            found.append(_relative(code, operand + 1, address))
         at = code.find(opcode, at + 1)
     return found
 

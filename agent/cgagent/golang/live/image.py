@@ -144,7 +144,7 @@ class ProcessImage(Image):
             file = self._file()
             headers, bias = self._headers()
             if [(one.address + bias, one.memsz) for one in file.segments] != [(h.address, h.memsz) for h in headers]:
-                raise LiveError(f"process {pid} is about to run another program", UNSETTLED, "try again")
+                raise LiveError("it is about to run another program", UNSETTLED, "try again")
             tables = {name: (address + bias, size) for name, (address, size) in file.tables.items()}
             super().__init__(file.machine, headers, tables)
         except BaseException:
@@ -165,21 +165,21 @@ class ProcessImage(Image):
         values = dict(iter_unpack("<QQ", auxv[: len(auxv) // 16 * 16]))
         start, count = values.get(_AT_PHDR, 0), values.get(_AT_PHNUM, 0)
         if not auxv:
-            raise LiveError(f"process {self.pid} has no program: a kernel thread, or it has ended", FOREIGN)
+            raise LiveError("it has no program: a kernel thread, or it has ended", FOREIGN)
         if not start:
             # execve(2) closes the caller's files before it fills this in.
-            raise LiveError(f"process {self.pid} is about to run another program", UNSETTLED, "try again")
+            raise LiveError("it is about to run another program", UNSETTLED, "try again")
         if values.get(_AT_PHENT) != _PHDR_SIZE or not 0 < count <= _MAX_SEGMENTS:
-            raise LiveError(f"process {self.pid} runs no program of 64 bits", UNKNOWN)
+            raise LiveError("no program of 64 bits", UNKNOWN)
         # Linkers put the program headers right behind the ELF header.
         head = self._pread(start - _EHDR_SIZE, _EHDR_SIZE + count * _PHDR_SIZE)
         ident, _, _, _, _, phoff, *_ = _EHDR.unpack_from(head)
         if ident[:4] != MAGIC or phoff != _EHDR_SIZE:
-            raise LiveError(f"the program of process {self.pid} does not start with its headers", UNKNOWN)
+            raise LiveError("its program does not start with its headers", UNKNOWN)
         loads = [row for row in iter_unpack("<IIQQQQQQ", head[_EHDR_SIZE:]) if row[0] == 1]
         first = next((row for row in loads if row[2] == 0), None)
         if first is None:
-            raise LiveError(f"the program of process {self.pid} does not start with its headers", UNKNOWN)
+            raise LiveError("its program does not start with its headers", UNKNOWN)
         bias = start - _EHDR_SIZE - first[3]
         segments = [Segment(row[3] + bias, row[2], row[5], row[6], row[1]) for row in loads]
         return segments, bias
@@ -194,7 +194,7 @@ class ProcessImage(Image):
                 return b""
             raise _failed(self.pid, error) from None
         if not data and size:
-            raise LiveError(f"process {self.pid} has ended, or runs another program now", GONE)
+            raise LiveError("it has ended, or runs another program now", GONE)
         return data
 
     def read(self, address: int, size: int) -> bytes:
@@ -218,7 +218,7 @@ class ProcessImage(Image):
         except OSError as error:
             raise _failed(self.pid, error) from None
         if written != 1:
-            raise LiveError(f"process {self.pid} has ended, or runs another program now", GONE)
+            raise LiveError("it has ended, or runs another program now", GONE)
 
     def close(self) -> None:
         """Let go of the process's memory."""
@@ -233,7 +233,7 @@ def _build(pid: str) -> BuildInfo:
             raise LiveError(f"there is no process {pid}", GONE) from None
         raise LiveError(error.message, UNKNOWN, error.hint) from None
     if found is None:
-        raise LiveError(f"process {pid} is no Go program", FOREIGN)
+        raise LiveError("it is no Go program", FOREIGN)
     return found
 
 
@@ -257,8 +257,8 @@ def _read_file(path: str, pid: str) -> bytes:
 def _failed(pid: str, error: OSError) -> LiveError:
     if error.errno in (errno.ENOENT, errno.ESRCH):
         if os.path.isdir(f"/proc/{pid}"):
-            return LiveError(f"process {pid} has no program: a kernel thread, or it has ended", FOREIGN)
+            return LiveError("it has no program: a kernel thread, or it has ended", FOREIGN)
         return LiveError(f"there is no process {pid}", GONE)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return LiveError(f"process {pid} may not be looked into", DENIED, refusal(Host(), pid))
-    return LiveError(f"process {pid} can't be looked into: {(error.strerror or str(error)).lower()}", UNKNOWN)
+        return LiveError("it may not be looked into", DENIED, refusal(Host(), pid))
+    return LiveError(f"it can't be looked into: {(error.strerror or str(error)).lower()}", UNKNOWN)
