@@ -4,7 +4,7 @@
 
 All start `true` in a root file system of busybox with the same limits of CPU and memory, where they have limits.
 Needs root. crun refuses hybrid hosts, so it runs in a mount namespace without the v2 tree, entered by `nsenter`;
-what that costs is a row of its own. veth adds a bridge `cgagent0` for a moment.
+what that costs is a row of its own. The benchmark has a network namespace of its own: veth makes its bridge there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from cgagent.launch.syscalls import CLONE_NEWNET, unshare
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from bench.measure import Case, measure, rounds_wanted, table
@@ -209,6 +211,7 @@ def at_once(place: str, root: str, hidden: WithoutV2) -> None:
 def main() -> None:
     if os.geteuid() != 0:
         sys.exit("bench_run: needs root")
+    unshare(CLONE_NEWNET)
     place = tempfile.mkdtemp(prefix="cgagent-test-bench-")
     hidden = WithoutV2()
     try:
