@@ -3,7 +3,7 @@
 A cgroup passes controllers on (cgroup.subtree_control) only if no process is in it, the root excepted. The
 caller's own cgroup holds the caller at least, so one of these must do, tried in this order:
 
-1. The root of the hierarchy: it may have both.
+1. The root of the hierarchy: it may have both. Or an empty one, which --cgroup-parent may name.
 2. A cgroup where we are alone: we step down into a leaf of it for the time, and up again at the end. That is what
    `systemd-run --scope -p Delegate=yes` gives, and what we ask systemd for where it is PID 1.
 3. The root of a container (of a cgroup namespace): what is in it is the container's; all of it goes into a leaf.
@@ -38,7 +38,7 @@ def prepare(hierarchy: Hierarchy, own: str, controllers: list[str], name: str) -
     Raises:
         CgagentError: there is no such place; the message names the file that stands in the way.
     """
-    if not os.path.exists(f"{own}/cgroup.type"):
+    if not os.path.exists(f"{own}/cgroup.type") or not read(f"{own}/cgroup.procs"):
         _enable(own, controllers)
         return own, None
     if _alone(own) and os.access(f"{own}/cgroup.subtree_control", os.W_OK):
