@@ -48,7 +48,7 @@ OWN = ("cgagent", "entry")
 # Imported by name at run time, or in a function of a library that we do call.
 ALWAYS = (
     *("encodings.ascii", "encodings.latin_1", "encodings.unicode_escape", "encodings.utf_8", "encodings.utf_16_be"),
-    *("encodings.utf_16_le", "locale", "shutil", "warnings"),
+    *("encodings.utf_16_le", "locale", "shutil", "textwrap", "warnings"),
 )
 OF_THE_SIDECAR = (
     *("prometheus_client.metrics_core", "prometheus_client.registry", "prometheus_client.utils"),
