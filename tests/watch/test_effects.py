@@ -251,7 +251,7 @@ def test_it_is_ready_once_the_env_file_is_written_and_counts_what_it_does(
     agent = sidecar(
         "--target", "auto", "--target-name", name, "--hook", "signal:CONT", "--web.listen-address", f"127.0.0.1:{port}"
     )
-    agent.says("no process has the name")
+    agent.says("about=target")
     assert _get(port, "/healthz")[0] == 200
     assert _get(port, "/readyz")[0] == 503
     run_in(top, name)

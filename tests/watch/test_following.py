@@ -155,7 +155,7 @@ def test_an_application_that_comes_later_is_waited_for(top: Group, sidecar: Star
     name = f"late{os.getpid()}"
     top.set_memory(64 * MIB)
     agent = sidecar("--target", "auto", "--target-exe", name)
-    agent.says(f"no process has the executable {name}")
+    agent.says("about=target")
     assert not os.path.exists(agent.env_file)
 
     run_in(top, name)
