@@ -142,7 +142,8 @@ def symbols(path: str) -> dict[str, int]:
 def test_the_addresses_are_those_of_the_symbols(version: str, mode: str) -> None:
     found = located(built(version, mode))
     minor = int(version.split(".")[1])
-    assert (found.switches is not None) == (minor >= 25 and mode not in ARM64)
+    # Without optimization the runtime's code hands addresses to functions: GOMAXPROCS is then left alone.
+    assert (found.switches is not None) == (minor >= 25 and mode not in ARM64 and mode != "no optimization")
     assert found.gomaxprocs is not None
     if mode not in ARM64:
         assert found.cpu_stats is not None

@@ -82,6 +82,9 @@ func busy(mib int) {
 	}
 }
 
+// No constant, or the compiler puts the blocks on the stack.
+var size = 2048
+
 func work(mib int, stop chan struct{}) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -92,7 +95,7 @@ func work(mib int, stop chan struct{}) {
 		case <-tick.C:
 		}
 		for n := 0; n < mib*1024/200/16; n++ {
-			words := make([]uint64, 2048)
+			words := make([]uint64, size)
 			for i := range words {
 				words[i] = uint64(i) * 3
 			}
@@ -100,7 +103,7 @@ func work(mib int, stop chan struct{}) {
 			for _, word := range words {
 				sum += word
 			}
-			if sum != 3*2048*2047/2 {
+			if sum != uint64(3*size*(size-1)/2) {
 				wrong.Add(1)
 			}
 			checked.Add(1)
