@@ -7,6 +7,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from cgagent.launch.names import owner
 from launch.behaviour import CGAGENT
 
 if TYPE_CHECKING:
@@ -51,11 +52,9 @@ def links() -> set[str]:
 
 
 def temporary() -> set[str]:
-    """Directories that a launcher might have made."""
+    """Files and directories with a launcher's name, where programs keep what is temporary."""
     places = ("/tmp", "/run", "/var/run", "/var/lib", "/dev/shm", "/run/cgagent")
-    present = [(place, name) for place in places if os.path.isdir(place) for name in os.listdir(place)]
-    # What starts with cgagent-test- belongs to tests, maybe to others that run at the same time.
-    return {f"{place}/{name}" for place, name in present if "cgagent" in name and not name.startswith("cgagent-test-")}
+    return {f"{place}/{name}" for place in places if os.path.isdir(place) for name in os.listdir(place) if owner(name)}
 
 
 def soon(found: Callable[[], object], seconds: float = 10) -> object:
