@@ -136,11 +136,13 @@ def test_memory_high_is_told_where_there_is_one(busy: tuple[Group, int]) -> None
     assert page["memory_limit_bytes"] == 200 * MIB
 
 
-def test_an_oom_kill_is_counted(top: Group, start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_an_oom_kill_is_counted(
+    top: Group, start: Callable[..., subprocess.Popen[str]], sleeper: Callable[..., int]
+) -> None:
     top.set_memory(32 * MIB)
-    keeper = start(["sleep", "600"], top)
+    survivor = sleeper(top)
     start(["sh", "-c", "x=$(head -c 200000000 /dev/zero | tr '\\0' x)"], top)
     deadline = time.monotonic() + 240
-    while not _page(keeper.pid)["memory_events_total oom_kill"] and time.monotonic() < deadline:
+    while not _page(survivor)["memory_events_total oom_kill"] and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert _page(keeper.pid)["memory_events_total oom_kill"] >= 1
+    assert _page(survivor)["memory_events_total oom_kill"] >= 1
