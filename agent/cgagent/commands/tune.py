@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from cgagent.commands.options import TWINS_HELP, Settled, add_policy, say
 from cgagent.errors import CgagentError, UsageError, printable
-from cgagent.golang import libraries
-from cgagent.golang.live import Program
+from cgagent.golang.live import LiveError, Program
 from cgagent.golang.live.controller import NO_LIMIT
-from cgagent.golang.live.errors import OWN_CHOICE, LiveError
-from cgagent.golang.live.ledger import Ledger
-from cgagent.golang.live.retune import apply_follow, apply_limit, plan_follow, plan_limit
+from cgagent.golang.live.retune import apply_follow, plan_follow
+from cgagent.golang.live.tuning import tune_limit
 from cgagent.policy import GOMAXPROCS, GOMEMLIMIT
-from cgagent.report.variables import parse_gomaxprocs, parse_gomemlimit
+from cgagent.report.running import limits_started_with
+from cgagent.report.variables import parse_gomaxprocs
 from cgagent.units import format_size, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cgagent.parser import Arguments, Parser
 
 AUTO, OFF, FOLLOW = "auto", "off", "follow"
@@ -92,34 +89,16 @@ def _size(text: str, settled: Settled) -> int:
 
 
 def _tune_limit(program: Program, size: int, settled: Settled, arguments: Arguments) -> None:
-    ledger = Ledger(program.pid)
-    started_with = known_limits(settled.environment)
-    try:
-        change = plan_limit(program, size, started_with | ledger.known(), force=arguments.force)
-    except LiveError as error:
-        setters = [str(one) for one in libraries.find(program.build.dependencies) if one.sets == GOMEMLIMIT]
-        if error.kind != OWN_CHOICE or not setters:
-            raise
-        raise LiveError(f"{error.message} ({', '.join(setters)} is linked in)", OWN_CHOICE, error.hint) from None
-    if change.old == change.new:
-        print(f"process {program.pid}: {GOMEMLIMIT} is {_shown(change.old)} already")
+    started_with = limits_started_with(settled.environment)
+    done = tune_limit(program, size, started_with, force=arguments.force, dry_run=arguments.dry_run)
+    if done.old == done.new:
+        print(f"process {program.pid}: {GOMEMLIMIT} is {_shown(done.old)} already")
         return
-    if not arguments.dry_run:
-        if not ledger.note(change):
-            say("tune", "no directory to note this change in: the next one will need --force (see CGAGENT_STATE_DIR)")
-        apply_limit(program, change)
+    if not done.noted:
+        say("tune", "no directory to note this change in: the next one will need --force (see CGAGENT_STATE_DIR)")
     verb = "would go" if arguments.dry_run else "went"
     version = printable(program.build.go_version)
-    print(f"process {program.pid} ({version}): {GOMEMLIMIT} {verb} from {_shown(change.old)} to {_shown(change.new)}")
-
-
-def known_limits(environment: Mapping[str, str] | None) -> set[int]:
-    """The limit that a program has by the environment it started with; empty where that is not known."""
-    if environment is None:
-        return set()
-    text = environment.get(GOMEMLIMIT, "")
-    size = parse_gomemlimit(text) if text else NO_LIMIT
-    return set() if size is None else {size}
+    print(f"process {program.pid} ({version}): {GOMEMLIMIT} {verb} from {_shown(done.old)} to {_shown(done.new)}")
 
 
 def _hand_back(program: Program, settled: Settled, arguments: Arguments) -> None:

@@ -6,11 +6,13 @@ FINDINGS.md in the repository explains each finding's id.
 from __future__ import annotations
 
 from cgagent.errors import printable
+from cgagent.policy import GOMEMLIMIT
+from cgagent.report.variables import MAX_INT64, parse_gomemlimit
 from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from cgagent.golang.live import Running
@@ -38,6 +40,15 @@ def document(running: Running) -> dict[str, Any]:
         "gc_cpu_seconds": running.gc_cpu_seconds,
         "cpu_seconds": running.cpu_seconds,
     }
+
+
+def limits_started_with(environment: Mapping[str, str] | None) -> set[int]:
+    """The memory limit that a program has by the environment it started with; empty where that is not known."""
+    if environment is None:
+        return set()
+    text = environment.get(GOMEMLIMIT, "")
+    size = parse_gomemlimit(text) if text else MAX_INT64
+    return set() if size is None else {size}
 
 
 def unmanaged(picture: Picture) -> tuple[int, int] | None:
