@@ -1,0 +1,210 @@
+"""Manifests edited in place: text is put in, and taken out again, and not a byte of the rest is touched."""
+
+from __future__ import annotations
+
+from cgagent.kube import render
+from cgagent.kube.yamltree import MAP, SEQ, Node, TreeError
+from cgagent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cgagent.kube.additions import Addition
+
+
+class Insertion(Record):
+    """Text to be put in before the character at `offset`; of several there, the deepest (`indent`) goes first."""
+
+    __slots__ = ("indent", "offset", "text")
+
+    def __init__(self, offset: int, indent: int, text: str) -> None:
+        self.offset = offset
+        self.indent = indent
+        self.text = text
+
+
+def inserted(text: str, insertions: Sequence[Insertion]) -> str:
+    """`text` with all of `insertions`."""
+    pieces, done = [], 0
+    for one in sorted(insertions, key=lambda one: (one.offset, -one.indent)):
+        pieces += [text[done : one.offset], one.text]
+        done = one.offset
+    return "".join([*pieces, text[done:]])
+
+
+def removed(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """`text` without `spans`."""
+    pieces, done = [], 0
+    for start, end in sorted(spans):
+        pieces.append(text[done:start])
+        done = max(done, end)
+    left = "".join(pieces)
+    if done == len(text) and spans and not text.endswith("\n"):
+        # What did not end with a newline before lines were added does not now.
+        left = left.removesuffix("\n").removesuffix("\r")
+    return left + text[done:]
+
+
+class Editor:
+    """What has to be put into `text`, or taken out of it, for changes below `root`."""
+
+    def __init__(self, text: str, root: Node, step: int) -> None:
+        """`step`: how many columns lists stand in from their key in this document."""
+        self._text = text
+        self._root = root
+        self._step = step
+        self._newline = "\r\n" if "\r\n" in text else "\n"
+        self._added: dict[int, int] = {}
+
+    def insertions(self, additions: Sequence[Addition]) -> list[Insertion]:
+        """The text that `additions` are; none of them goes into what another one has added.
+
+        Raises:
+            TreeError: a place for them can't be edited: it is an alias, has an anchor, or holds a written-out null.
+        """
+        self._added = {}
+        return [self._insertion(one) for one in additions]
+
+    def _insertion(self, addition: Addition) -> Insertion:
+        *way, last = addition.path
+        parent = self._root
+        for step in way:
+            # The addition was made from this tree: the way is there.
+            parent = parent.items[step if isinstance(step, int) else parent.entry(step) or 0]
+        if parent.kind not in (MAP, SEQ) or parent.marked:
+            raise TreeError(f"line {parent.line + 1}: an alias, an anchor or a tag stands where cgagent has to add")
+        before = self._added.get(parent.start, 0)
+        self._added[parent.start] = before + 1
+        if isinstance(last, int):
+            return self._item(parent, last - before, addition.value, before)
+        at = parent.entry(last)
+        if at is not None:
+            return self._instead_of_null(parent, at, addition.value)
+        if parent.flow:
+            return self._flow_last(parent, f"{render.flow(last)}: {render.flow(addition.value)}", before)
+        return self._block_last(parent, render.block({last: addition.value}, parent.keys[0].column, self._step))
+
+    def _item(self, parent: Node, at: int, value: object, before: int) -> Insertion:
+        """An item; `at` is where it goes among those that the text has, `before` were put in already."""
+        if at < len(parent.items):
+            return self._item_before(parent, parent.items[at], value)
+        if parent.flow:
+            return self._flow_last(parent, render.flow(value), before)
+        return self._block_last(parent, render.block([value], parent.column, self._step))
+
+    def _item_before(self, parent: Node, item: Node, value: object) -> Insertion:
+        if parent.flow:
+            return Insertion(item.start, 0, f"{render.flow(value)}, ")
+        start = self._text.rfind("\n", 0, item.start) + 1
+        if self._text[start : item.start].strip() != "-":
+            raise TreeError(f"line {item.line + 1}: its '-' stands on another line")
+        lines = render.block([value], parent.column, self._step)
+        return Insertion(start, parent.column, "".join(line + self._newline for line in lines))
+
+    def _flow_last(self, parent: Node, text: str, before: int) -> Insertion:
+        """Behind the last entry, or right behind the opening bracket."""
+        if parent.items:
+            return Insertion(parent.items[-1].end, 0, f", {text}")
+        return Insertion(parent.start + 1, 0, f", {text}" if before else text)
+
+    def _block_last(self, parent: Node, lines: list[str]) -> Insertion:
+        return self._lines(parent.end, parent.column, lines)
+
+    def _instead_of_null(self, parent: Node, at: int, value: object) -> Insertion:
+        """The value of a key that has none: `env:` and nothing behind it."""
+        null, column = parent.items[at], parent.keys[at].column
+        if parent.flow or null.text or null.marked or not isinstance(value, (dict, list)):
+            raise TreeError(f"line {null.line + 1}: {parent.keys[at].text} is null: leave the key out")
+        indent = column + (self._step if isinstance(value, list) else 2)
+        return self._lines(null.end, indent, render.block(value, indent, self._step))
+
+    def _lines(self, end: int, indent: int, lines: list[str]) -> Insertion:
+        """Whole lines behind the line in which content ends at `end`."""
+        newline = self._newline
+        if end and self._text[end - 1] == "\n":  # a block scalar, which ends behind its last line
+            return Insertion(end, indent, "".join(line + newline for line in lines))
+        stop = self._text.find("\n", end)
+        if stop < 0:
+            return Insertion(len(self._text), indent, "".join(newline + line for line in lines))
+        return Insertion(stop + 1, indent, "".join(line + newline for line in lines))
+
+    def removals(self, paths: Sequence[Sequence[str]], created: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+        """The spans of what stands at `paths`, and of the entries at `created` that hold nothing else.
+
+        A step names an entry of a mapping, or in a list the item whose `name` it is; `:N` are the first N items.
+        What is not there is passed over.
+        """
+        gone: dict[int, set[int]] = {}
+        nodes: dict[int, Node] = {}
+
+        def mark(parent: Node, places: set[int]) -> None:
+            nodes[parent.start] = parent
+            gone.setdefault(parent.start, set()).update(places)
+
+        for path in paths:
+            if found := self._places(path):
+                mark(*found)
+        for path in sorted(created, key=len, reverse=True):
+            found = self._places(path)
+            if found is None:
+                continue
+            parent, places = found
+            value = parent.items[min(places)]
+            if value.items and gone.get(value.start, set()) == set(range(len(value.items))):
+                del gone[value.start]
+                mark(parent, places)
+        return [span for start, places in gone.items() for span in self._spans(nodes[start], places)]
+
+    def _places(self, path: Sequence[str]) -> tuple[Node, set[int]] | None:
+        """The collection that the last step of `path` leads into, and the indices there."""
+        parent = self._root
+        for step in path[:-1]:
+            at = _index(parent, step)
+            if at is None:
+                return None
+            parent = parent.items[at]
+        last = path[-1]
+        if parent.kind == SEQ and last.startswith(":") and last[1:].isdigit():
+            count = min(int(last[1:]), len(parent.items))
+            return (parent, set(range(count))) if count else None
+        at = _index(parent, last)
+        return None if at is None else (parent, {at})
+
+    def _spans(self, parent: Node, places: set[int]) -> list[tuple[int, int]]:
+        starts = [one.start for one in (parent.keys if parent.kind == MAP else parent.items)]
+        if parent.flow:
+            return [self._flow_span(parent, starts, at, places) for at in sorted(places)]
+        return [self._block_span(parent, starts, at) for at in sorted(places)]
+
+    def _flow_span(self, parent: Node, starts: list[int], at: int, places: set[int]) -> tuple[int, int]:
+        """One entry with the comma that came with it: the one before it, or at the front the one behind it."""
+        leading = places.issuperset(range(at))
+        if leading and at + 1 < len(starts) and not places.issuperset(range(len(starts))):
+            return starts[at], starts[at + 1]
+        return (parent.items[at - 1].end if at else parent.start + 1), parent.items[at].end
+
+    def _block_span(self, parent: Node, starts: list[int], at: int) -> tuple[int, int]:
+        """The lines of one entry; where it shares its first line with a dash, only up to the next entry."""
+        text, end = self._text, parent.items[at].end
+        start = text.rfind("\n", 0, starts[at]) + 1
+        margin = text[start : starts[at]].strip()
+        if margin and parent.kind == MAP and at + 1 < len(starts):
+            return starts[at], starts[at + 1]
+        if not (end and text[end - 1] == "\n"):
+            stop = text.find("\n", end)
+            end = stop + 1 if stop >= 0 else len(text)
+        return start, end
+
+
+def _index(parent: Node, step: str) -> int | None:
+    if parent.kind == MAP:
+        return parent.entry(step)
+    if parent.kind != SEQ:
+        return None
+    return next((at for at, item in enumerate(parent.items) if _name(item) == step), None)
+
+
+def _name(item: Node) -> str | None:
+    name = item.get("name") if item.kind == MAP else None
+    return None if name is None else name.text
