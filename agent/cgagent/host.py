@@ -59,10 +59,12 @@ class ReadError(CgagentError):
 class Host:
     """Files of one machine, or of a captured or mounted tree of one."""
 
-    def __init__(self, root: str = "/", shown_below: str = "") -> None:
+    def __init__(self, root: str = "/", shown_below: str = "", places: dict[str, str] | None = None) -> None:
+        """`places` says where parts of the live machine are mounted instead: `/proc`, `/sys`, and `/` for the rest."""
         self.root = root.rstrip("/") or "/"
         self._shown_below = shown_below
         self._directories: dict[str, str] = {}
+        self._places = {part: place.rstrip("/") for part, place in (places or {}).items() if place != part}
 
     @property
     def live(self) -> bool:
@@ -71,7 +73,7 @@ class Host:
 
     def shown(self, path: str) -> str:
         """`path` as a person should see it: a captured tree's own name for it, a process's below /proc/PID/root."""
-        return self._shown_below + path
+        return self._shown_below + (self._placed(path) if self._places else path)
 
     def read(self, path: str, limit: int = FILE_LIMIT) -> str:
         """The text of `path`, an absolute path below the root; bytes that are no UTF-8 become surrogates.
@@ -119,9 +121,16 @@ class Host:
     def locate(self, path: str) -> str:
         """Where `path` is found: itself on the live machine, else its place below the root, links followed."""
         if self.live:
-            return path
+            return self._placed(path) if self._places else path
         directory, _, name = path.rstrip("/").rpartition("/")
         return self._follow(name, self._locate_directory(directory))
+
+    def _placed(self, path: str) -> str:
+        """Where a path of the live machine is, if the part of it that holds the path is mounted elsewhere."""
+        for part in ("/proc", "/sys"):
+            if path == part or path.startswith(f"{part}/"):
+                return self._places.get(part, part) + path[len(part) :]
+        return self._places.get("/", "") + path
 
     def _locate_directory(self, path: str) -> str:
         """Where a directory is found. Each is looked up once: a cgroup and its ancestors are many on one path."""

@@ -200,3 +200,19 @@ def test_affinity_is_that_of_the_live_machine_alone(tmp_path: object) -> None:
 def test_files_are_shown_as_they_were_asked_for() -> None:
     assert Host("/captured").shown("/sys/f") == "/sys/f"
     assert Host("/proc/7/root", shown_below="/proc/7/root").shown("/sys/f") == "/proc/7/root/sys/f"
+
+
+def test_parts_of_the_live_machine_may_be_mounted_elsewhere(tmp_path: object) -> None:
+    root = build(tmp_path, {"/p/self/cgroup": "0::/\n", "/s/fs/cgroup/cpu.max": "max 100000\n", "/r/etc/x": "1\n"})
+    host = Host(places={"/proc": f"{root}/p/", "/sys": f"{root}/s", "/": f"{root}/r"})
+    assert host.live
+    assert host.read("/proc/self/cgroup") == "0::/\n"
+    assert host.read("/sys/fs/cgroup/cpu.max") == "max 100000\n"
+    assert host.read("/etc/x") == "1\n"
+    assert host.shown("/sys/fs/cgroup/cpu.max") == f"{root}/s/fs/cgroup/cpu.max"
+
+
+def test_what_is_mounted_where_it_belongs_is_read_there() -> None:
+    host = Host(places={"/proc": "/proc", "/sys": "/sys", "/": "/"})
+    assert host.locate("/proc/self/cgroup") == "/proc/self/cgroup"
+    assert host.locate("/processes") == "/processes"

@@ -116,7 +116,7 @@ def test_a_signal_reaches_the_process_and_never_its_pid_s_next_owner(
     if not pidfd:
         monkeypatch.setattr(os, "pidfd_open", lambda _: (_ for _ in ()).throw(OSError(38, "not implemented")))
     with subprocess.Popen(["sleep", "60"]) as process:
-        target = Target(find_pid(Host(), str(process.pid)))
+        target = Target(find_pid(Host(), str(process.pid)), Host())
         assert (target.pidfd is not None) == pidfd
         assert target.is_same()
         target.send(signal.SIGTERM)
@@ -133,7 +133,7 @@ def test_a_process_with_the_pid_of_another_is_not_taken_for_it() -> None:
     process = find_pid(Host(), str(os.getpid()))
     stranger = Process(process.pid, process.name, process.start - 1, process.cgroup)
     with pytest.raises(NoTargetError, match="has just ended"):
-        Target(stranger)
+        Target(stranger, Host())
 
 
 def _status(uid: str = "7 7 7 7", gid: str = "7 7 7 7", permitted: int = 0, effective: int = 0) -> dict[str, list[str]]:

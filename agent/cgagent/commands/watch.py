@@ -81,7 +81,7 @@ def _add_following(parser: Parser) -> None:
 
 
 def _add_serving(parser: Parser) -> None:
-    group = parser.add_argument_group("metrics and log")
+    group = parser.add_argument_group("metrics, log and paths")
     group.add_argument(
         "--web.listen-address",
         dest="web_listen_address",
@@ -96,6 +96,9 @@ def _add_serving(parser: Parser) -> None:
         "--web.max-requests", dest="web_max_requests", metavar="N", help="connections at a time (default 40)"
     )
     group.add_argument("--web.config.file", dest="web_config_file", metavar="FILE", help="TLS and basic auth")
+    for part, place in (("procfs", "/proc"), ("sysfs", "/sys"), ("rootfs", "/")):
+        text = f"where the machine's {place} is mounted (default {place})"
+        group.add_argument(f"--path.{part}", dest=f"path_{part}", metavar="DIR", help=text)
     group.add_argument("--log.level", dest="log_level", metavar="|".join(LEVELS), help="least to log (default info)")
     group.add_argument("--log.format", dest="log_format", metavar="|".join(LOG_FORMATS), help="default logfmt")
 
@@ -112,7 +115,7 @@ def run(arguments: Arguments) -> int:
     counters, log = Counters(), Log(settings.log_format, settings.log_level)
     if path is not None:
         loaded(counters)
-    agent = Agent(configuration, counters, Host(), log)
+    agent = Agent(configuration, counters, Host(places=settings.places), log)
     server = _serve(agent, settings, log) if settings.web.listen_addresses else None
     try:
         return agent.run()

@@ -51,7 +51,7 @@ function _shtab_cgagent_using
 end
 
 set -g _shtab_cgagent_commands explain write exec watch config run tune top completion help
-set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --gomaxprocs --hook --hostname --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --security-opt --settle --share --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -m -o -u -v -w
+set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --env --env-file --format --gomaxprocs --hook --hostname --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --limits-dir --limits-from --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --path.procfs --path.rootfs --path.sysfs --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --security-opt --settle --share --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -m -o -u -v -w
 
 complete -c cgagent -e
 complete -c cgagent -f
@@ -137,6 +137,9 @@ complete -c cgagent -n '_shtab_cgagent_using watch' -l web.listen-address -x -d 
 complete -c cgagent -n '_shtab_cgagent_using watch' -l web.telemetry-path -xka "(__fish_complete_path (commandline -ct))" -d 'of the metrics (default /metrics)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l web.max-requests -x -d 'connections at a time (default 40)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l web.config.file -xka "(__fish_complete_path (commandline -ct))" -d 'TLS and basic auth'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l path.procfs -xka "(__fish_complete_directories)" -d 'where the machine'"'"'s /proc is mounted (default /proc)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l path.sysfs -xka "(__fish_complete_directories)" -d 'where the machine'"'"'s /sys is mounted (default /sys)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l path.rootfs -xka "(__fish_complete_directories)" -d 'where the machine'"'"'s / is mounted (default /)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l log.level -xka "debug info warning error" -d 'least to log (default info)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l log.format -xka "logfmt json" -d 'default logfmt'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l memory-ratio -x -d 'share of the memory limit that GOMEMLIMIT gets (default 0.9)'

@@ -113,7 +113,7 @@ class Agent:
             if choice.kept is not None:
                 self._log.info("left alone: the environment has it (--override decides anew)", variable=name)
         limits = sight.limits
-        if self._settings.require_limits and limits.cpu.cores is None and limits.memory.bytes is None:
+        if self._settings.require_limits and not limits.found:
             self._log.error("no CPU and no memory limit found, and --require-limits asks for one")
             return EXIT_NO_LIMITS
         return 0

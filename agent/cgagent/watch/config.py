@@ -29,7 +29,7 @@ _KINDS = ("signal", "exec", "http")
 _HOOK_KEYS = ("name", *_KINDS, "timeout")
 _NAME_LENGTH = 64
 # What is read once, when the agent starts.
-_AT_START = ("web", "state_dir")
+_AT_START = ("web", "state_dir", "places")
 
 
 class FileContent:

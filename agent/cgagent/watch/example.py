@@ -54,4 +54,9 @@ web:
 log:
   level: info                 # debug, info, warning or error
   format: logfmt              # or json
+
+path:
+  # procfs: /host/proc        # where the machine's /proc is mounted
+  # sysfs: /host/sys
+  # rootfs: /host
 """

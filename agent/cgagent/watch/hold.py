@@ -65,7 +65,7 @@ class Hold:
             raise EndedError(f"process {self.pid} has ended", f"--target {AUTO} would look for another")
         else:
             process = find_pid(self._host, settings.target)
-        self.target = Target(process)
+        self.target = Target(process, self._host)
         self.pid, self._pause = self.target.pid, _FIRST_PAUSE
         self._log.info("target found", pid=self.pid, name=self.target.name)
 

@@ -52,8 +52,9 @@ SECTIONS = {
     "limits": ("cpu_limit", "memory_limit", "limits_dir", "limits_from", "trust_given"),
     "web": ("listen_address", "telemetry_path", "max_requests", "config_file"),
     "log": ("level", "format"),
+    "path": ("procfs", "sysfs", "rootfs"),
 }
-_DOTTED = ("web", "log")
+_DOTTED = ("web", "log", "path")
 _SECOND = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -159,6 +160,12 @@ def _target(text: str, what: str) -> str:
     raise UsageError(f"{what}: '{text}' is not a target", f"give {SELF}, {AUTO} or a PID")
 
 
+def _directory(text: str, what: str) -> str:
+    if not text.startswith("/"):
+        raise UsageError(f"{what}: '{text}' is not an absolute path", "give the directory where it is mounted")
+    return text
+
+
 def _requests(text: str, what: str) -> int:
     return parse_count(text, what, least=1)
 
@@ -193,6 +200,7 @@ class Settings(Record):
         hooks: what runs on a change, in order.
         web: how metrics are served.
         log_level, log_format: how things are told.
+        places: where `/proc`, `/sys` and `/` of the machine are mounted.
     """
 
     __slots__ = (
@@ -206,6 +214,7 @@ class Settings(Record):
         "log_level",
         "merge",
         "mode",
+        "places",
         "policy",
         "poll",
         "require_limits",
@@ -241,6 +250,8 @@ class Settings(Record):
         self.web = Web(texts)
         self.log_level = texts.choice("log_level", ("info", *(one for one in log.LEVELS if one != "info")))
         self.log_format = texts.choice("log_format", log.FORMATS)
+        paths = {"/proc": "path_procfs", "/sys": "path_sysfs", "/": "path_rootfs"}
+        self.places = {part: texts.parsed(name, _directory, part) for part, name in paths.items()}
         self.hooks = hooks
         texts.choice("limits_from", SOURCES)
         texts.parsed("trust_given", parse_yes, False)

@@ -54,8 +54,9 @@ class Target:
         pidfd: ready to read when it has ended; None where the kernel gives none.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, host: Host) -> None:
         self.pid = process.pid
+        self._host = host
         self.name = process.name
         self.pidfd: int | None = None
         self._start = process.start
@@ -71,7 +72,7 @@ class Target:
 
     def is_same(self) -> bool:
         """Whether the process of that PID is still the one that was found."""
-        process = read_process(Host(), self.pid)
+        process = read_process(self._host, self.pid)
         return process is not None and process.start == self._start
 
     def send(self, number: int) -> None:
@@ -179,7 +180,7 @@ def refusal(host: Host, pid: str) -> str | None:
     Yama plays no part: it restricts attaching, not reading.
     """
     try:
-        os.listdir(f"/proc/{pid}/root/")
+        os.listdir(host.locate(f"/proc/{pid}/root") + "/")
     except PermissionError:
         pass
     except OSError:
@@ -188,7 +189,9 @@ def refusal(host: Host, pid: str) -> str | None:
         return None
     try:
         # A process that is not dumpable has its /proc files owned by root (proc(5)).
-        return _why(_credentials(host, "self"), _credentials(host, pid), os.stat(f"/proc/{pid}/status").st_uid)
+        return _why(
+            _credentials(host, "self"), _credentials(host, pid), os.stat(host.locate(f"/proc/{pid}/status")).st_uid
+        )
     except (OSError, ReadError):
         return None
 
