@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 from cgagent import __version__
 from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
@@ -99,7 +98,10 @@ def parser_of(name: str) -> Parser:
 
 
 def _module(name: str) -> Command:
-    module: Command = import_module(f"cgagent.commands.{COMMANDS[name][0]}")
+    # Not importlib's import_module: loading that package takes 0.3 ms.
+    path = f"cgagent.commands.{COMMANDS[name][0]}"
+    __import__(path)
+    module: Command = sys.modules[path]  # type: ignore[assignment]
     return module
 
 

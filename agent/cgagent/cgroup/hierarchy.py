@@ -6,7 +6,6 @@ and roots in mountinfo are both relative to the *reader's* cgroup namespace: `/.
 
 from __future__ import annotations
 
-from cgagent.cgroup import v1, v2
 from cgagent.cgroup.mounts import Mount
 from cgagent.cgroup.numbers import unsigned, whole_lines
 from cgagent.errors import MalformedError
@@ -88,6 +87,9 @@ class Hierarchy(Record):
     @property
     def dialect(self) -> Dialect:
         """The file names and formats of this version."""
+        # Loaded when files are read: the launcher needs the directories alone, and has 8 ms for everything.
+        from cgagent.cgroup import v1, v2
+
         return v2 if self.version == 2 else v1
 
 
