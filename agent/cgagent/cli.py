@@ -101,7 +101,7 @@ def _module(name: str) -> Command:
     # Not importlib's import_module: loading that package takes 0.3 ms.
     path = f"cgagent.commands.{COMMANDS[name][0]}"
     __import__(path)
-    module: Command = sys.modules[path]  # type: ignore[assignment]
+    module: Command = sys.modules[path]
     return module
 
 
