@@ -16,7 +16,8 @@ import pytest
 from cgagent.errors import CgagentError, UsageError
 from cgagent.launch import network
 from cgagent.launch.netlink import GROUP, Rtnetlink
-from cgagent.launch.network import Attached, Plan, attach, parse_rate, release, sweep
+from cgagent.launch.network import Attached, Plan, attach, release, sweep
+from cgagent.launch.rates import parse_rate
 from cgagent.launch.subnet import Subnet, parse_subnet
 from launch.private_namespaces import Container, in_private_namespaces, needs_iproute, needs_root, output
 

@@ -20,8 +20,6 @@ from time import sleep
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import nat
 from cgagent.launch.netlink import GROUP, Link, NetlinkError, Rtnetlink
-from cgagent.launch.rates import RATE_HELP as RATE_HELP
-from cgagent.launch.rates import parse_rate as parse_rate
 from cgagent.launch.subnet import Subnet, dotted, packed, parse_subnet
 from cgagent.launch.syscalls import CLONE_NEWNET, setns
 from cgagent.record import Record
