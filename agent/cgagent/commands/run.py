@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cgagent.launch.rates import RATE_HELP
 from cgagent.units import CPU_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ DESCRIPTION = (
 EPILOG = f"""\
 sizes: {SIZE_HELP}.
 cpus: {CPU_HELP}.
+rates: {RATE_HELP}.
 
 examples:
   cgagent run --cpus 1.5 --memory 256Mi -- cgagent explain       a container's limits on this machine

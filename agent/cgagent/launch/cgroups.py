@@ -99,7 +99,8 @@ class Cgroups:
                 if wanted and not best_effort:
                     raise
                 if wanted:
-                    self.missing.append(error.line())
+                    options = ", ".join(dict.fromkeys(needed[name] for name in wanted))
+                    self.missing.append(f"going on without {options}: {error.message}")
                 own = hierarchy.levels[0].directories[0][1]
                 self.shared.append(Cgroup(hierarchy, hierarchy.mount or "", own))
 
