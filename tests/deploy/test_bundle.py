@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import http.server
 import json
 import os
@@ -244,7 +243,7 @@ def test_an_address_without_a_port_is_wrong_usage(bundle: str, address: str) -> 
 
 
 def test_for_arm64_it_decides_the_same(tree: str, tmp_path: object) -> None:
-    if not shutil.which("qemu-aarch64-static") or not glob.glob("/usr/bin/aarch64-linux-gnu-gcc"):
+    if not shutil.which("qemu-aarch64-static") or not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static")
     make("bundle", "--arch", "arm64", "--output", f"{tmp_path}/bundle.tar")
     subprocess.run(["tar", "-C", str(tmp_path), "-xf", f"{tmp_path}/bundle.tar", "cgagent"], check=True)
@@ -253,3 +252,16 @@ def test_for_arm64_it_decides_the_same(tree: str, tmp_path: object) -> None:
     assert json.loads(done.stdout) == json.loads(run([*PACKAGE, *words]).stdout)
     done = run(["qemu-aarch64-static", f"{tmp_path}/cgagent", "exec", "--cpu-limit", "1500m", "--", "/usr/bin/env"])
     assert "GOMAXPROCS=2" in done.stdout
+
+
+def test_the_image_for_arm64_has_a_python_that_runs(tree: str, tmp_path: object) -> None:
+    if not shutil.which("qemu-aarch64-static") or not shutil.which("aarch64-linux-gnu-gcc"):
+        pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static")
+    make("image", "--arch", "arm64", "--tree", str(tmp_path))
+    # What the static program hands on to: without binfmt_misc the emulator has to be named.
+    loader = [f"{tmp_path}/lib/ld.so", "--argv0", f"{tmp_path}/cgagent", "--library-path", f"{tmp_path}/lib"]
+    python = [f"{tmp_path}/lib/python3", "-I", "-S", "-B", f"{tmp_path}/lib/entry.pyc"]
+    words = ["write", "--root", tree, "--env-file", "-"]
+    done = run(["qemu-aarch64-static", *loader, *python, *words])
+    assert done.stdout == run([*PACKAGE, *words]).stdout
+    assert run(["qemu-aarch64-static", *loader, *python, "config", "example"]).returncode == 0
