@@ -136,4 +136,8 @@ class Chromium:
         self._process.wait()
         self._out.close()
         self._in.close()
-        shutil.rmtree(self._profile, ignore_errors=True)
+        # Its helpers end a little later, and write until then.
+        deadline = time.monotonic() + PATIENCE
+        while os.path.exists(self._profile) and time.monotonic() < deadline:
+            shutil.rmtree(self._profile, ignore_errors=True)
+            time.sleep(0.1)
