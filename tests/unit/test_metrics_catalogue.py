@@ -273,6 +273,14 @@ def test_a_malformed_file_costs_its_own_samples_and_is_counted_at_each_scrape(tm
     assert page["cgagent_cpu_usage_seconds_total"] == 61.5
 
 
+def test_of_one_controllers_files_the_others_are_told(tmp_path: object) -> None:
+    page = _of(tmp_path, v2(V2 | {"/orders/memory.peak": "the most\n"}, "/orders"))
+    assert page['cgagent_read_errors_total{file="memory.peak"}'] == 1
+    assert "cgagent_memory_peak_bytes" not in page
+    assert page["cgagent_memory_working_set_bytes"] == 150000000 - 30000000
+    assert page["cgagent_memory_swap_limit_bytes"] == 67108864
+
+
 def test_a_file_that_several_numbers_come_from_is_counted_once_a_scrape(tmp_path: object) -> None:
     broken = "usage_usec many\nuser_usec 1\nsystem_usec 1\nnr_periods many\nnr_throttled 1\nthrottled_usec 1\n"
     page = _of(tmp_path, v2(V2 | {"/orders/cpu.stat": broken}, "/orders"))
