@@ -28,6 +28,9 @@ _STARTS = tuple(name.encode() for name in _NAMES)
 
 # Fewest calls that have to name gcController: 17 to 22 are found in the releases from 1.21 on.
 _FEWEST_VOTES = 10
+# What no runtime has: made up to keep us busy.
+_MOST_VOTES = 10_000
+_MOST_CODE = 64 << 20
 _CYCLES_BEFORE_CPU_STATS = (80, 88)  # work.cycles, in bytes before work.cpuStats; 88 in Go 1.21
 _AROUND = CHUNK  # code of package runtime around the functions that were found
 _LONGEST = 1 << 16  # no function that is looked into is longer
@@ -110,12 +113,16 @@ def _count(
         return votes, stats
     start = max(module.text[0], min(one.entry for one in functions) - _AROUND)
     end = min(module.text[1], max(one.entry for one in functions) + _AROUND)
+    if end - start > _MOST_CODE:
+        raise LiveError("its functions are not where Go puts them", UNKNOWN)
     for address, code in image.chunks(start, end - start, 64):
         if image.machine == AMD64:
             votes.update(amd64.receivers(code, address, methods))
             stats.update(amd64.receivers(code, address, accumulate, within=40))
         else:
             votes.update(arm64.receivers(code, address, methods))
+        if len(votes) + len(stats) > _MOST_VOTES:
+            break
     return votes, stats
 
 

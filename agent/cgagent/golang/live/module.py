@@ -28,8 +28,13 @@ _MAGIC = b"\xf1\xff\xff\xff\0\0"
 _HEADER = Struct("<8s8Q")
 _WORDS = Struct("<32Q")
 _SLICE_WORDS = (4, 7, 10, 13)  # cutab, filetab, pctab, pclntable: each is checked against the header
-_MAX_FUNCTIONS = 1 << 24
+# A process may hold anything, put there to keep us busy. The largest programs of Go have some 200 MiB.
+_MAX_FUNCTIONS = 1 << 22
+_MAX_SEARCHED = 1 << 30
+_MAX_NAMES = 128 << 20
+_MAX_TABLE = 512 << 20
 _MAX_CANDIDATES = 64
+_MAX_FOUND = 4096
 # Package runtime has some 3,000 functions, which the linker puts one after the other.
 _FAR = 16384
 
@@ -106,8 +111,11 @@ def _scanned(image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Every pcHeader in what the program has in its file."""
     magic = _magic(image)
     count = 0
+    left = _MAX_SEARCHED
     for segment in image.segments:
-        for start, chunk in image.chunks(segment.address, segment.filesz, _HEADER.size):
+        size = min(segment.filesz, left)
+        left -= size
+        for start, chunk in image.chunks(segment.address, size, _HEADER.size):
             at = chunk.find(magic)
             while 0 <= at < CHUNK:
                 header = _header(image, chunk[at : at + _HEADER.size]) if (start + at) % 8 == 0 else None
@@ -136,14 +144,18 @@ def _header(image: Image, data: bytes) -> tuple[int, ...] | None:
 
 def _modules_of(image: Image, address: int, header: tuple[int, ...]) -> dict[int, Module]:
     """The moduledata, by address, that belong to the pcHeader at `address`."""
-    found = {}
-    needle = pack("<QQ", address, address + header[3])
+    found: dict[int, Module] = {}
+    needle = pack("<QQ", address, (address + header[3]) % (1 << 64))
+    left, hits = _MAX_SEARCHED, 0
     for segment in image.segments:
         if not segment.flags & PF_W:
             continue
-        for start, chunk in image.chunks(segment.address, segment.filesz, len(needle)):
+        size = min(segment.filesz, left)
+        left -= size
+        for start, chunk in image.chunks(segment.address, size, len(needle)):
             at = chunk.find(needle)
-            while 0 <= at < CHUNK:
+            while 0 <= at < CHUNK and hits < _MAX_CANDIDATES:
+                hits += 1
                 words = _proven(image, address, header, start + at)
                 if words:
                     found[start + at] = Module(words)
@@ -162,7 +174,8 @@ def _proven(image: Image, address: int, header: tuple[int, ...], at: int) -> tup
     functions = words[16] == words[13] and words[17] == header[0] + 1
     code = words[22] <= words[20] < words[21] <= words[23]
     ranges = all(words[i] <= words[i + 1] for i in (24, 26, 28, 30))
-    names = 0 < words[2] <= image.room(words[1]) and 0 < words[14] <= image.room(words[13])
+    names = 0 < words[2] <= min(image.room(words[1]), _MAX_NAMES)
+    names = names and 0 < words[14] <= min(image.room(words[13]), _MAX_TABLE)
     inside = words[23] - words[22] <= image.room(words[22])
     return words if tables and functions and code and ranges and names and inside else None
 
@@ -176,6 +189,8 @@ def find_functions(image: Image, module: Module, starts: Sequence[bytes]) -> lis
         if name in names:
             found.append(Function(names[name], module.text[0] + entry, module.text[0] + end))
             last = index
+            if len(found) > _MAX_FOUND:
+                raise LiveError("its function table (pclntab) is damaged", UNKNOWN)
         elif last is not None and index - last > _FAR:
             break
     return found
@@ -183,13 +198,13 @@ def find_functions(image: Image, module: Module, starts: Sequence[bytes]) -> lis
 
 def _find_names(image: Image, module: Module, starts: Sequence[bytes]) -> dict[int, str]:
     """Where in funcnametab the names are that start so."""
-    found = {}
+    found: dict[int, str] = {}
     start, size = module.names
     for address, chunk in image.chunks(start, size, 256):
         for prefix in starts:
             # Names follow one another, each ended by a NUL; the table starts with the empty name.
             at = chunk.find(b"\0" + prefix)
-            while 0 <= at < CHUNK:
+            while 0 <= at < CHUNK and len(found) < _MAX_FOUND:
                 end = chunk.find(b"\0", at + 1)
                 if end > 0:
                     found[address - start + at + 1] = chunk[at + 1 : end].decode("utf-8", "replace")
