@@ -12,22 +12,24 @@ if TYPE_CHECKING:
 
     from cgagent.kube.additions import Addition
 
+    Piece = tuple[int, str]  # an offset, and what goes there
+
 
 class Insertion(Record):
-    """Text to be put in before the character at `offset`; of several there, the deepest (`indent`) goes first."""
+    """Text to be put in before the character at `offset`; of several there, that of the deepest parent goes first."""
 
-    __slots__ = ("indent", "offset", "text")
+    __slots__ = ("depth", "offset", "text")
 
-    def __init__(self, offset: int, indent: int, text: str) -> None:
+    def __init__(self, offset: int, depth: int, text: str) -> None:
         self.offset = offset
-        self.indent = indent
+        self.depth = depth
         self.text = text
 
 
 def inserted(text: str, insertions: Sequence[Insertion]) -> str:
     """`text` with all of `insertions`."""
     pieces, done = [], 0
-    for one in sorted(insertions, key=lambda one: (one.offset, -one.indent)):
+    for one in sorted(insertions, key=lambda one: (one.offset, -one.depth)):
         pieces += [text[done : one.offset], one.text]
         done = one.offset
     return "".join([*pieces, text[done:]])
@@ -76,58 +78,60 @@ class Editor:
             raise TreeError(f"line {parent.line + 1}: an alias, an anchor or a tag stands where cgagent has to add")
         before = self._added.get(parent.start, 0)
         self._added[parent.start] = before + 1
+        offset, text = self._piece(parent, last, addition.value, before)
+        return Insertion(offset, len(way), text)
+
+    def _piece(self, parent: Node, last: str | int, value: object, before: int) -> Piece:
+        """Where a new entry of `parent` goes, and its text; `before` were put in there already."""
         if isinstance(last, int):
-            return self._item(parent, last - before, addition.value, before)
+            return self._item(parent, last - before, value, before)
         at = parent.entry(last)
         if at is not None:
-            return self._instead_of_null(parent, at, addition.value)
+            return self._instead_of_null(parent, at, value)
         if parent.flow:
-            return self._flow_last(parent, f"{render.flow(last)}: {render.flow(addition.value)}", before)
-        return self._block_last(parent, render.block({last: addition.value}, parent.keys[0].column, self._step))
+            return self._flow_last(parent, f"{render.flow(last)}: {render.flow(value)}", before)
+        return self._lines(parent.end, render.block({last: value}, parent.keys[0].column, self._step))
 
-    def _item(self, parent: Node, at: int, value: object, before: int) -> Insertion:
-        """An item; `at` is where it goes among those that the text has, `before` were put in already."""
+    def _item(self, parent: Node, at: int, value: object, before: int) -> Piece:
+        """An item; `at` is where it goes among those that the text has."""
         if at < len(parent.items):
             return self._item_before(parent, parent.items[at], value)
         if parent.flow:
             return self._flow_last(parent, render.flow(value), before)
-        return self._block_last(parent, render.block([value], parent.column, self._step))
+        return self._lines(parent.end, render.block([value], parent.column, self._step))
 
-    def _item_before(self, parent: Node, item: Node, value: object) -> Insertion:
+    def _item_before(self, parent: Node, item: Node, value: object) -> Piece:
         if parent.flow:
-            return Insertion(item.start, 0, f"{render.flow(value)}, ")
+            return item.start, f"{render.flow(value)}, "
         start = self._text.rfind("\n", 0, item.start) + 1
         if self._text[start : item.start].strip() != "-":
             raise TreeError(f"line {item.line + 1}: its '-' stands on another line")
         lines = render.block([value], parent.column, self._step)
-        return Insertion(start, parent.column, "".join(line + self._newline for line in lines))
+        return start, "".join(line + self._newline for line in lines)
 
-    def _flow_last(self, parent: Node, text: str, before: int) -> Insertion:
+    def _flow_last(self, parent: Node, text: str, before: int) -> Piece:
         """Behind the last entry, or right behind the opening bracket."""
         if parent.items:
-            return Insertion(parent.items[-1].end, 0, f", {text}")
-        return Insertion(parent.start + 1, 0, f", {text}" if before else text)
+            return parent.items[-1].end, f", {text}"
+        return parent.start + 1, f", {text}" if before else text
 
-    def _block_last(self, parent: Node, lines: list[str]) -> Insertion:
-        return self._lines(parent.end, parent.column, lines)
-
-    def _instead_of_null(self, parent: Node, at: int, value: object) -> Insertion:
+    def _instead_of_null(self, parent: Node, at: int, value: object) -> Piece:
         """The value of a key that has none: `env:` and nothing behind it."""
         null, column = parent.items[at], parent.keys[at].column
         if parent.flow or null.text or null.marked or not isinstance(value, (dict, list)):
             raise TreeError(f"line {null.line + 1}: {parent.keys[at].text} is null: leave the key out")
         indent = column + (self._step if isinstance(value, list) else 2)
-        return self._lines(null.end, indent, render.block(value, indent, self._step))
+        return self._lines(null.end, render.block(value, indent, self._step))
 
-    def _lines(self, end: int, indent: int, lines: list[str]) -> Insertion:
+    def _lines(self, end: int, lines: list[str]) -> Piece:
         """Whole lines behind the line in which content ends at `end`."""
         newline = self._newline
         if end and self._text[end - 1] == "\n":  # a block scalar, which ends behind its last line
-            return Insertion(end, indent, "".join(line + newline for line in lines))
+            return end, "".join(line + newline for line in lines)
         stop = self._text.find("\n", end)
         if stop < 0:
-            return Insertion(len(self._text), indent, "".join(newline + line for line in lines))
-        return Insertion(stop + 1, indent, "".join(line + newline for line in lines))
+            return len(self._text), "".join(newline + line for line in lines)
+        return stop + 1, "".join(line + newline for line in lines)
 
     def removals(self, paths: Sequence[Sequence[str]], created: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
         """The spans of what stands at `paths`, and of the entries at `created` that hold nothing else.

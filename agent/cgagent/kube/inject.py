@@ -259,6 +259,8 @@ class _Draft:
         """Note what was added, in an annotation of the template."""
         path, value = self._annotation()
         self._addresses.append(f"metadata/annotations/{INJECTED.replace('/', '~1')}")
+        if len(path) == 1:
+            self._addresses.append("metadata/annotations/")
         if len(path) < 3:
             self._new_entry(path, value)
         else:
