@@ -64,7 +64,17 @@ class WithoutV2:
     """A mount namespace without the v2 tree of a hybrid host, held by a process."""
 
     def __init__(self) -> None:
-        hide = "umount /sys/fs/cgroup/unified 2>/dev/null; echo ready; exec sleep infinity"
+        # A tmpfs of its own with the v1 mounts: crun leaves directories there for controllers that are not mounted.
+        hide = """
+            copy=$(mktemp -d) && mount -t tmpfs copy "$copy"
+            for mount in /sys/fs/cgroup/*/; do
+                name=$(basename "$mount")
+                mountpoint -q "$mount" && [ "$name" != unified ] || continue
+                mkdir "$copy/$name" && mount --bind "$mount" "$copy/$name"
+            done
+            mount --rbind "$copy" /sys/fs/cgroup && umount -R "$copy" && rmdir "$copy"
+            echo ready; exec sleep infinity
+        """
         self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", hide], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.process.stdout.readline()
