@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -22,9 +23,9 @@ IMAGE = "cgagent:0.1.0"
 BUILT = "cgagent-test:dockerfile"
 
 
-def make(script: str, *words: str) -> None:
-    """Run a script of deploy/; skip the test where this machine has not what it needs."""
-    command = [sys.executable, os.path.join(CHECKOUT, "deploy", script), *words]
+def make(checkout: str, script: str, *words: str) -> None:
+    """Run a script of `checkout`/deploy; skip the test where this machine has not what it needs."""
+    command = [sys.executable, os.path.join(checkout, "deploy", script), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 1 and any(reason in done.stderr for reason in ("is not installed", "apt-get")):
         pytest.skip(done.stderr.strip())
@@ -32,11 +33,21 @@ def make(script: str, *words: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> str:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A copy of what is built: whoever edits the checkout meanwhile does not make two builds differ."""
+    directory = tmp_path_factory.mktemp("checkout")
+    for name in ("agent", "deploy"):
+        shutil.copytree(f"{CHECKOUT}/{name}", f"{directory}/{name}", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(f"{CHECKOUT}/LICENSE", directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def artefacts(checkout: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A directory with bundle.tar and image.tar."""
     directory = tmp_path_factory.mktemp("artefacts")
-    make("bundle", "--output", f"{directory}/bundle.tar")
-    make("image", "--output", f"{directory}/image.tar")
+    make(checkout, "bundle", "--output", f"{directory}/bundle.tar")
+    make(checkout, "image", "--output", f"{directory}/image.tar")
     return str(directory)
 
 
@@ -79,13 +90,13 @@ def image(engine: Engine, artefacts: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def built(engine: Engine) -> str:
+def built(engine: Engine, checkout: str) -> str:
     """cgagent's image, built by deploy/Dockerfile."""
     try:
         bases.debian(engine)
     except UnavailableError as error:
         pytest.skip(str(error))
     # The build fetches packages; the engine's network is this machine's.
-    file = os.path.join(CHECKOUT, "deploy", "Dockerfile")
-    engine.done("build", "--network", "host", "--file", file, "--tag", BUILT, CHECKOUT)
+    file = os.path.join(checkout, "deploy", "Dockerfile")
+    engine.done("build", "--network", "host", "--file", file, "--tag", BUILT, checkout)
     return BUILT

@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from deploy.conftest import CHECKOUT, make
+from deploy.conftest import make
 from support import trees
 
 TYPE_CHECKING = False
@@ -60,11 +60,10 @@ def test_it_is_static_and_below_the_goal(bundle: str) -> None:
     assert os.path.getsize(bundle) < GOAL
 
 
-def test_builds_are_the_same_bit_for_bit(artefacts: str, tmp_path: object) -> None:
+def test_builds_are_the_same_bit_for_bit(artefacts: str, checkout: str, tmp_path: object) -> None:
     """Another directory, locale, time zone, umask and hash seed; no time goes by unnoticed: mtimes are fixed."""
     copy = f"{tmp_path}/elsewhere/checkout"
-    ignore = shutil.ignore_patterns("__pycache__", ".*", "build")
-    shutil.copytree(CHECKOUT, copy, ignore=lambda top, names: ignore(top, names) if top == CHECKOUT else set())
+    shutil.copytree(checkout, copy)
     environ = {**os.environ, "PYTHONHASHSEED": "77", "TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONUTF8": "0"}
     for script, name in (("bundle", "bundle.tar"), ("image", "image.tar")):
         words = [sys.executable, f"{copy}/deploy/{script}", "--output", f"{tmp_path}/{name}"]
@@ -242,10 +241,10 @@ def test_an_address_without_a_port_is_wrong_usage(bundle: str, address: str) -> 
     assert run([bundle, "healthcheck", address]).returncode == 2
 
 
-def test_for_arm64_it_decides_the_same(tree: str, tmp_path: object) -> None:
+def test_for_arm64_it_decides_the_same(checkout: str, tree: str, tmp_path: object) -> None:
     if not shutil.which("qemu-aarch64-static") or not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static")
-    make("bundle", "--arch", "arm64", "--output", f"{tmp_path}/bundle.tar")
+    make(checkout, "bundle", "--arch", "arm64", "--output", f"{tmp_path}/bundle.tar")
     subprocess.run(["tar", "-C", str(tmp_path), "-xf", f"{tmp_path}/bundle.tar", "cgagent"], check=True)
     words = ["explain", "--root", tree, "-o", "json"]
     done = run(["qemu-aarch64-static", f"{tmp_path}/cgagent", *words])
@@ -254,10 +253,10 @@ def test_for_arm64_it_decides_the_same(tree: str, tmp_path: object) -> None:
     assert "GOMAXPROCS=2" in done.stdout
 
 
-def test_the_image_for_arm64_has_a_python_that_runs(tree: str, tmp_path: object) -> None:
+def test_the_image_for_arm64_has_a_python_that_runs(checkout: str, tree: str, tmp_path: object) -> None:
     if not shutil.which("qemu-aarch64-static") or not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static")
-    make("image", "--arch", "arm64", "--tree", str(tmp_path))
+    make(checkout, "image", "--arch", "arm64", "--tree", str(tmp_path))
     # What the static program hands on to: without binfmt_misc the emulator has to be named.
     loader = [f"{tmp_path}/lib/ld.so", "--argv0", f"{tmp_path}/cgagent", "--library-path", f"{tmp_path}/lib"]
     python = [f"{tmp_path}/lib/python3", "-I", "-S", "-B", f"{tmp_path}/lib/entry.pyc"]

@@ -64,6 +64,10 @@ class Machine:
         """The env file's variables."""
         return self.run("cat", "/run/cgagent/orders/go.env").splitlines()[1:]
 
+    def metrics(self) -> str:
+        """What the watcher serves."""
+        return self.run("curl", "--silent", "http://127.0.0.1:9101/metrics")
+
     def close(self) -> None:
         """Shut it down."""
         print(self.run("journalctl", "--no-pager", "--lines", "80"))
@@ -114,8 +118,7 @@ def test_a_changed_limit_is_in_the_file_and_at_the_next_start_in_the_service(mac
     wait_for("the file", machine.env_file, ["GOMAXPROCS='1'", f"GOMEMLIMIT='{512 * MIB * 9 // 10}'"])
     machine.run("systemctl", "restart", "orders.service")
     wait_for("what it runs with", machine.limits, (1, 512 * MIB * 9 // 10))
-    metrics = machine.run("curl", "--silent", "http://127.0.0.1:9101/metrics")
-    assert "cgagent_gomaxprocs 1" in metrics
+    wait_for("the metrics", lambda: "\ncgagent_gomaxprocs 1" in machine.metrics(), True)
 
 
 def test_the_watcher_ends_with_the_service_and_the_file_stays(machine: Machine) -> None:
