@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from cgagent.cgroup.limits import CpuLimit, MemoryLimit
     from cgagent.metrics.client import Metric
     from cgagent.metrics.counters import Counters
     from cgagent.report.picture import Picture
@@ -85,7 +84,7 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
     yield gauge(
         "cpu_limit_cores",
         "The smallest CPU quota of the cgroup and its ancestors (v2 cpu.max, v1 cpu.cfs_quota_us/cpu.cfs_period_us).",
-        cpu.cores if _is_own(cpu) else None,
+        cpu.cores if cpu.counts else None,
     )
     yield gauge(
         "cpu_allowed_cpus",
@@ -96,7 +95,7 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
         "memory_limit_bytes",
         "The smallest memory limit of the cgroup and its ancestors "
         "(v2 memory.max, memory.high; v1 memory.limit_in_bytes, memory.stat hierarchical_memory_limit).",
-        memory.bytes if _is_own(memory) else None,
+        memory.bytes if memory.counts else None,
     )
     yield gauge(
         "memory_high_bytes",
@@ -111,17 +110,12 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
     yield gauge("pids_limit", "Tasks that the cgroup may have (pids.max).", usage.pids.get("limit"))
 
 
-def _is_own(limit: CpuLimit | MemoryLimit) -> bool:
-    """Whether the limit is the process's own: its cgroups', or given from outside."""
-    return limit.trusted or limit.foreign
-
-
 def _defined(picture: Picture) -> Values:
     cpu, memory, pids = picture.limits.cpu, picture.limits.memory, picture.usage.pids
     defined: dict[str, Value] = {}
-    if _is_own(cpu) and not picture.limits.blocked("cpu"):
+    if cpu.counts and not picture.limits.blocked("cpu"):
         defined["cpu"] = float(cpu.cores is not None)
-    if _is_own(memory) and not picture.limits.blocked("memory"):
+    if memory.counts and not picture.limits.blocked("memory"):
         defined["memory"] = float(memory.bytes is not None)
     if pids.get("current") is not None:
         defined["pids"] = float(pids.get("limit") is not None)
