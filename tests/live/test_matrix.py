@@ -114,7 +114,8 @@ def test_stays_right_under_load(run: Run, version: str, mode: str) -> None:
         answer = json.loads(told.tell("busy 0"))
         cycles = [one.gc_cycles or 0 for one in readings]
         assert cycles == sorted(cycles)
-        assert cycles[-1] <= answer["/gc/cycles/total:gc-cycles"]
+        # The metric counts cycles that have ended; one more may be under way.
+        assert cycles[-1] <= answer["/gc/cycles/total:gc-cycles"] + 1
         assert {(one.gomaxprocs, one.memory_limit, one.gogc) for one in readings} == {(2, 94371840, 100)}
         assert answer["wrong"] == 0
         assert answer["busy"] > 0
