@@ -19,11 +19,18 @@ GOMEMLIMIT = "GOMEMLIMIT"
 VARIABLES = (GOMAXPROCS, GOMEMLIMIT)
 
 ROUNDINGS = ("ceil", "floor", "go")
+GOMAXPROCS_MODES = ("auto", "always", "never")
 
 
 def _rounding(text: str, what: str) -> str:
     if text not in ROUNDINGS:
         raise UsageError(f"{what}: '{text}' is not a rounding", f"choose one of {', '.join(ROUNDINGS)}")
+    return text
+
+
+def _mode(text: str, what: str) -> str:
+    if text not in GOMAXPROCS_MODES:
+        raise UsageError(f"{what}: '{text}' is not known", f"choose one of {', '.join(GOMAXPROCS_MODES)}")
     return text
 
 
@@ -58,11 +65,14 @@ class Policy(Record):
         cpu_rounding: `ceil`; `floor` (uber-go/automaxprocs); `go` (Go >= 1.25: ceil, at least 2).
         min_procs: the smallest GOMAXPROCS.
         max_procs: the largest GOMAXPROCS, or None.
+        gomaxprocs: `always`; `never`; `auto`: left to a program whose own runtime reaches the same number and
+            follows changes, which a set variable would stop (Go >= 1.25, src/runtime/proc.go).
         override: whether variables that the environment already has are decided anew.
     """
 
     __slots__ = (
         "cpu_rounding",
+        "gomaxprocs",
         "max_procs",
         "memory_min",
         "memory_ratio",
@@ -88,6 +98,7 @@ class Policy(Record):
         self.cpu_rounding: str = setting("cpu_rounding", _rounding, "ceil")
         self.min_procs: int = setting("min_procs", _procs, 1)
         self.max_procs: int | None = setting("max_procs", _procs_or_none, None)
+        self.gomaxprocs: str = setting("gomaxprocs", _mode, "auto")
         self.override: bool = setting("override", parse_yes, False)
         if self.max_procs is not None and self.max_procs < self.min_procs:
             raise UsageError(f"--max-procs {self.max_procs} is below --min-procs {self.min_procs}", "raise it")
@@ -137,14 +148,33 @@ class Decision(Record):
         return [(name, choice) for name, choice in self.choices() if choice.blocked and choice.kept is None]
 
 
-def decide(limits: Limits, policy: Policy, environment: Mapping[str, str]) -> Decision:
-    """Decide both variables for a program that starts with `environment`."""
-    decision = Decision(_decide_procs(limits, policy), _decide_memory(limits, policy))
+def decide(
+    limits: Limits,
+    policy: Policy,
+    environment: Mapping[str, str],
+    own_procs: Callable[[], int | None] = lambda: None,
+) -> Decision:
+    """Decide both variables for a program that starts with `environment`.
+
+    `own_procs` gives the GOMAXPROCS that the program's own runtime reaches and keeps current, None where that is not
+    known; it is asked only where the answer matters.
+    """
+    decision = Decision(_left_or_set(_decide_procs(limits, policy), policy, own_procs), _decide_memory(limits, policy))
     for name, choice in decision.choices():
         # Go takes an empty variable for an unset one.
         if not policy.override and environment.get(name):
             choice.kept = environment[name]
     return decision
+
+
+def _left_or_set(choice: Choice, policy: Policy, own_procs: Callable[[], int | None]) -> Choice:
+    """`choice`, or that the variable stays unset though there is a number for it."""
+    if policy.gomaxprocs == "never":
+        told = choice.reason if choice.value is None else f"{choice.value}, {choice.reason}"
+        return Choice(None, f"left unset, as --gomaxprocs never says; by the limits: {told}")
+    if choice.value is None or policy.gomaxprocs == "always" or own_procs() != choice.value:
+        return choice
+    return Choice(None, f"left to Go, which reaches {choice.value} by itself and follows changes: {choice.reason}")
 
 
 def _decide_procs(limits: Limits, policy: Policy) -> Choice:

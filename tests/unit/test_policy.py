@@ -274,3 +274,32 @@ def test_more_reserve_never_means_a_higher_limit(size: int, reserve: int) -> Non
 def test_a_whole_number_of_cores_is_never_rounded_away(cores: int, period: int) -> None:
     for rounding in ("ceil", "floor"):
         assert _procs(cores * period / period, cpus=64, cpu_rounding=rounding) == cores
+
+
+def test_gomaxprocs_is_left_to_a_program_that_reaches_the_same_number_and_follows() -> None:
+    choice = decide(_limits(1.5), _policy(), {}, lambda: 2).gomaxprocs
+    assert choice.value is None
+    assert choice.reason.startswith("left to Go, which reaches 2 by itself and follows changes: ceil of 1.5 CPUs")
+
+
+def test_gomaxprocs_is_set_where_the_program_would_reach_another_number_or_its_number_is_not_known() -> None:
+    assert decide(_limits(0.5), _policy(), {}, lambda: 2).gomaxprocs.value == 1
+    assert decide(_limits(1.5), _policy(), {}, lambda: None).gomaxprocs.value == 2
+    assert decide(_limits(1.5), _policy(), {}).gomaxprocs.value == 2
+
+
+def test_gomaxprocs_always_and_never() -> None:
+    assert decide(_limits(1.5), _policy(gomaxprocs="always"), {}, lambda: 2).gomaxprocs.value == 2
+    never = decide(_limits(1.5), _policy(gomaxprocs="never"), {}).gomaxprocs
+    assert never.value is None
+    assert "--gomaxprocs never" in never.reason
+    with pytest.raises(UsageError, match="--gomaxprocs: 'sometimes' is not known"):
+        _policy(gomaxprocs="sometimes")
+
+
+def test_the_programs_own_number_is_not_asked_for_where_it_does_not_matter() -> None:
+    def ask() -> int:
+        raise AssertionError("asked")
+
+    decide(_limits(), _policy(), {}, ask)
+    decide(_limits(1.5), _policy(gomaxprocs="always"), {}, ask)

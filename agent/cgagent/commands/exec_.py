@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> int:
     if arguments.env_file is not None:
         env = _from_file(arguments.env_file, Texts(arguments, os.environ))
     else:
-        settled = Settled(arguments)
+        settled = Settled(arguments, binary=_found(command[0]))
         code = settled.check("exec")
         env = None if code else settled.decision.env()
     return EXIT_NO_LIMITS if env is None else _become(command, {**_inherited(), **env})
@@ -109,6 +109,14 @@ def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
         os.execvpe(command[0], command, environ)  # noqa: S606 no shell is the point
     except OSError as error:
         raise _not_started(command[0], error) from None
+
+
+def _found(name: str) -> str | None:
+    """The file that `name` is found as, for a look at what built it; None where it is not found."""
+    if "/" in name:
+        return name
+    paths = (os.path.join(directory, name) for directory in os.get_exec_path())
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def _not_started(name: str, error: OSError) -> CgagentError:

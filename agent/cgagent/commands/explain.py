@@ -50,7 +50,8 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Print the explanation; return the exit code."""
-    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
+    binary = arguments.binary or (f"/proc/{arguments.pid}/exe" if arguments.pid and not arguments.root else None)
+    settled = Settled(arguments, root=arguments.root, pid=arguments.pid, binary=binary)
     output = settled.texts.choice("output", OUTPUTS)
     running, unknown = _running(settled)
     picture = Picture(

@@ -119,4 +119,3 @@ def _lines(outcomes: list[Outcome]) -> Iterator[str]:
     for one in outcomes:
         yield f"{one.name}: {one.state}{f', {one.summary}' if one.summary else ''}"
         yield from (f"  {note}" for note in one.notes)
-

@@ -10,7 +10,7 @@ from cgagent.cgroup.process import Problem, Standing
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
 from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
 from cgagent.host import Host, ReadError
-from cgagent.policy import ROUNDINGS, Policy, decide, parse_yes
+from cgagent.policy import GOMAXPROCS, GOMAXPROCS_MODES, ROUNDINGS, Policy, decide, parse_yes
 from cgagent.units import CPU_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
@@ -42,11 +42,17 @@ sizes: """
 )
 
 
-def add_policy(parser: Parser) -> None:
+def add_policy(parser: Parser, *, sets_variables: bool = True) -> None:
     """The options of design section 2 that say how limits become numbers."""
     group = parser.add_argument_group("policy")
     for name, metavar, text in _POLICY:
         group.add_argument(name, metavar=metavar, help=text)
+    if sets_variables:
+        group.add_argument(
+            "--gomaxprocs",
+            metavar="|".join(GOMAXPROCS_MODES),
+            help="auto (default): left to a program known to reach the same number by itself and to follow changes",
+        )
     group.add_argument(
         "--override",
         action="store_const",
@@ -129,9 +135,10 @@ class Settled:
         *,
         root: str | None = None,
         pid: str | None = None,
+        binary: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Read, apply what is given, decide.
+        """Read, apply what is given, decide; `binary` is the program that it is for, where that is known.
 
         Raises:
             CgagentError: an option is off, or there is nothing to read.
@@ -147,7 +154,23 @@ class Settled:
         self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
         apply_given(self.limits, given)
         self.environment = _environment(self.host, self.pid, environ)
-        self.decision = decide(self.limits, self.policy, self.environment or {})
+        self.decision = decide(self.limits, self.policy, self.environment or {}, lambda: self._own_procs(binary))
+
+    def _own_procs(self, binary: str | None) -> int | None:
+        """The GOMAXPROCS that the program itself keeps current; None where it keeps none, or is not known."""
+        if binary is None or self.limits.cpu.foreign:
+            return None
+        from cgagent.golang import buildinfo
+        from cgagent.golang.expected import RUNTIME
+        from cgagent.golang.runtime import predict
+
+        try:
+            info = buildinfo.read(binary)
+        except CgagentError:
+            return None
+        environment = {name: value for name, value in (self.environment or {}).items() if name != GOMAXPROCS}
+        expected = predict(info, self.limits, environment).gomaxprocs if info is not None else None
+        return expected.value if expected and expected.setter == RUNTIME and expected.follows else None
 
     def check(self, command: str) -> int:
         """Say on stderr what a person must know before the decision is used; return 0, or 3 to stop.

@@ -104,7 +104,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--sort", metavar="COLUMN", help=f"one of {', '.join(NAMES)} (default gc)")
     parser.add_argument("--interval", metavar="SECONDS", help="time between two looks (default 2)")
     parser.add_argument("-o", "--output", metavar="|".join(OUTPUTS), help="with --once: text (default), json")
-    add_policy(parser)
+    add_policy(parser, sets_variables=False)
 
 
 def run(arguments: Arguments) -> int:

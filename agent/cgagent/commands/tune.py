@@ -46,10 +46,12 @@ def configure(parser: Parser) -> None:
         metavar="SIZE|auto|off",
         help="its new GOMEMLIMIT; auto: as decided by cgagent",
     )
-    parser.add_argument("--gomaxprocs", metavar="follow", help="hand the number back to the runtime (Go >= 1.25)")
+    parser.add_argument(
+        "--gomaxprocs", dest="hand_back", metavar="follow", help="hand the number back to the runtime (Go >= 1.25)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--force", action="store_true", help="override what the program, or a library in it, has set")
-    add_policy(parser)
+    add_policy(parser, sets_variables=False)
 
 
 def run(arguments: Arguments) -> int:
@@ -57,18 +59,18 @@ def run(arguments: Arguments) -> int:
     if arguments.pid is None:
         raise UsageError("--pid is missing", "write --pid N")
     limit = arguments.limit
-    if limit is None and arguments.gomaxprocs is None:
+    if limit is None and arguments.hand_back is None:
         raise UsageError("nothing to tune is named", "write --memory-limit auto, or --gomaxprocs follow")
-    if arguments.gomaxprocs not in (None, FOLLOW):
+    if arguments.hand_back not in (None, FOLLOW):
         hint = "write --gomaxprocs follow; a number can't be set from outside without risk to the program"
-        raise UsageError(f"--gomaxprocs: '{arguments.gomaxprocs}' is not known", hint)
+        raise UsageError(f"--gomaxprocs: '{arguments.hand_back}' is not known", hint)
     settled = Settled(arguments, pid=arguments.pid)
     size = None if limit is None else _size(limit, settled)
     try:
         with Program(settled.pid, write=not arguments.dry_run) as program:
             if size is not None:
                 _tune_limit(program, size, settled, arguments)
-            if arguments.gomaxprocs is not None:
+            if arguments.hand_back is not None:
                 _hand_back(program, settled, arguments)
     except LiveError as error:
         where = f"process {settled.pid} is not tuned"

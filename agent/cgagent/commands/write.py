@@ -41,6 +41,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
     parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
     parser.add_argument("--pid", metavar="N", help="decide for a running process")
+    parser.add_argument("--binary", metavar="PATH", help="the Go program that the file is for: see --gomaxprocs")
     add_policy(parser)
     add_limits(parser)
 
@@ -59,7 +60,8 @@ def run(arguments: Arguments) -> int:
     if arguments.merge and path == "-":
         raise UsageError("--merge does not go with --env-file -", "name the file whose lines are to be kept")
     mode = None if arguments.mode is None else envfile.parse_mode(arguments.mode, "--mode")
-    settled = Settled(arguments, root=arguments.root, pid=arguments.pid)
+    binary = arguments.binary or (f"/proc/{arguments.pid}/exe" if arguments.pid and not arguments.root else None)
+    settled = Settled(arguments, root=arguments.root, pid=arguments.pid, binary=binary)
     code = settled.check("write")
     if code:
         return code

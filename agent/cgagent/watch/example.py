@@ -24,6 +24,7 @@ policy:
   # cpu_rounding: ceil        # ceil, floor (uber-go/automaxprocs) or go (Go >= 1.25)
   # min_procs: 1
   # max_procs: 64
+  # gomaxprocs: auto          # always, never, or left to a program known to keep the same number itself
   # override: false           # decide what the environment already has
   # on_error: fail            # ignore: leave a variable out whose limit can't be known
   # require_limits: false     # end with 3 if there is no limit at the start

@@ -45,6 +45,7 @@ SECTIONS = {
         "cpu_rounding",
         "min_procs",
         "max_procs",
+        "gomaxprocs",
         "override",
         "on_error",
         "require_limits",
