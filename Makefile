@@ -36,11 +36,34 @@ test-kernel-v1: $(VENV)/.dev ## real cgroups v1, here or in an emulated machine;
 test-kernel-v2: $(VENV)/.dev ## real cgroups v2, here or in an emulated machine; needs root
 	tests/machine/tier v2
 
+.PHONY: test-launch test-prometheus test-live test-go-matrix
+test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
+	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap
+	pytest -p no:cacheprovider tests/launch
+test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real browser; needs root
+	tests/machine/packages prometheus chromium
+	pytest -p no:cacheprovider tests/prometheus
+test-live: $(VENV)/.dev ## reading and retuning Go programs of every release from 1.21 to 1.27
+	pytest -p no:cacheprovider tests/live
+test-go-matrix: $(VENV)/.dev ## build info and predictions against every Go from 1.21 to 1.27
+	pytest -p no:cacheprovider tests/golang_matrix
+
+.PHONY: bundle image test-deploy
+bundle: $(VENV)/.run ## build/cgagent-bundle-amd64.tar: one static program for images without libc, shell or Python
+	$(BIN)/python deploy/bundle --arch amd64 --table
+image: $(VENV)/.run ## build/cgagent-image.tar: an OCI archive for docker load and ctr images import
+	$(BIN)/python deploy/image --arch amd64 --table
+test-deploy: $(VENV)/.dev ## bundle, image, Compose file and systemd units in a Docker engine of the tests' own; needs root
+	pytest tests/deploy tests/sample
+
 .PHONY: bench
 bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	$(BIN)/python -m compileall -q agent
 	python tests/bench/bench_start.py
 	python tests/bench/bench_growth.py
+	python tests/bench/bench_watch.py
+	python tests/bench/bench_metrics.py
+	python tests/bench/bench_run.py
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and mypy --strict
