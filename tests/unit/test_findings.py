@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cgagent.cli import main
-from cgagent.report.variables import MAX_INT64, go_release, parse_gomaxprocs, parse_gomemlimit
+from cgagent.report.variables import MAX_INT64, parse_gomaxprocs, parse_gomemlimit
 
 REPOSITORY = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -272,7 +272,13 @@ def test_every_id_is_documented_and_every_documented_id_exists() -> None:
         named |= {value for value in strings if isinstance(value, str)}
 
     assert documented <= named
-    elsewhere = {"gomaxprocs-freezes-go", "environment-unknown", "unreadable"} | OF_RUNNING
+    elsewhere = {
+        "gomaxprocs-freezes-go",
+        "program-alone",
+        "library-linked",
+        "environment-unknown",
+        "unreadable",
+    } | OF_RUNNING
     assert {row[0] for row in FIRING} | elsewhere == documented
 
 
@@ -302,10 +308,3 @@ def test_gomemlimit_that_ends_a_go_program_is_malformed(text: str) -> None:
 def test_gomaxprocs_that_go_ignores_is_malformed() -> None:
     assert parse_gomaxprocs("4") == 4
     assert [parse_gomaxprocs(text) for text in ("0", "-1", "two", "1.5", "", "9" * 30)] == [None] * 6
-
-
-def test_the_release_of_a_toolchain_is_its_first_two_numbers() -> None:
-    assert go_release("go1.27.3") == (1, 27)
-    assert go_release("go1.25") == (1, 25)
-    assert go_release("go1.26rc1") == (1, 26)
-    assert go_release("devel go1.28-abc") == (0, 0)

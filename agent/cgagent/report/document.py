@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgagent.cgroup.numbers import format_cpu_list
-from cgagent.report import running
+from cgagent.report import program, running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def document(picture: Picture, findings: list[Finding]) -> dict[str, Any]:
             "pids": usage.pids,
             "pressure": usage.pressure,
         },
-        "go": _go(picture),
+        "go": program.document(picture),
         "running": None if picture.running is None else running.document(picture.running),
         "findings": [
             {"id": one.id, "level": one.level, "message": one.message, "remedy": one.remedy} for one in findings
@@ -95,8 +95,3 @@ def _given(given: Given | None) -> dict[str, Any] | None:
 
 def _choice(choice: Choice) -> dict[str, Any]:
     return {"value": choice.value, "reason": choice.reason, "kept": choice.kept}
-
-
-def _go(picture: Picture) -> dict[str, Any] | None:
-    go = picture.go
-    return None if go is None else {"version": go.go_version, "module": go.module or go.path}

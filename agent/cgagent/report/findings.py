@@ -8,6 +8,7 @@ from __future__ import annotations
 from cgagent.cgroup.dialect import UNLIMITED
 from cgagent.cgroup.hierarchy import INSIDE, NO_DIRECTORY, STRANGER
 from cgagent.record import Record
+from cgagent.report.program import program_findings
 from cgagent.report.running import running_findings
 from cgagent.report.variables import variable_findings
 from cgagent.units import format_cpus, format_size
@@ -52,8 +53,8 @@ def find(picture: Picture) -> list[Finding]:
     """The findings of `picture`, worst first."""
     rules = (_problems, _oom_kills, _memory, _given, _throttled, _cpu, _ancestors, _pids, _unread)
     found = [finding for rule in rules for finding in rule(picture)]
-    found += [Finding(*fields) for fields in variable_findings(picture)]
-    found += [Finding(*fields) for fields in running_findings(picture)]
+    for more in (variable_findings, running_findings, program_findings):
+        found += [Finding(*fields) for fields in more(picture)]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 

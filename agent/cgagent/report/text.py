@@ -5,6 +5,7 @@ from __future__ import annotations
 from cgagent import __version__
 from cgagent.cgroup.numbers import format_cpu_list
 from cgagent.errors import printable
+from cgagent.report import program
 from cgagent.report.running import rows
 from cgagent.units import format_cpus, format_size
 
@@ -55,6 +56,7 @@ def render(picture: Picture, findings: list[Finding], style: Style) -> str:
         list(_where(picture, style)),
         list(_limits(picture, style)),
         list(_decision(picture, style)),
+        *_alone(picture, style),
         *([list(_running(picture, style))] if picture.running is not None else []),
         list(_findings(findings, style)),
     ]
@@ -230,6 +232,12 @@ def _decision(picture: Picture, style: Style) -> Iterator[str]:
         line if not style.colour else line.replace(row[0], style.paint(row[0], "value"), 1)
         for line, row in zip(_table(rows), rows, strict=True)
     )
+
+
+def _alone(picture: Picture, style: Style) -> Iterator[list[str]]:
+    prediction = program.alone(picture)
+    if prediction is not None:
+        yield [style.paint("by itself the program would run with", "heading"), *_table(list(program.rows(prediction)))]
 
 
 def _running(picture: Picture, style: Style) -> Iterator[str]:

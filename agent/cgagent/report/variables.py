@@ -39,13 +39,6 @@ def parse_gomaxprocs(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0 else None
 
 
-def go_release(version: str) -> tuple[int, int]:
-    """The release of a toolchain version such as `go1.27.3` or `go1.28-devel_abc`; (0, 0) where it names none."""
-    major, _, rest = version.removeprefix("go").partition(".")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    return (int(major), int(digits)) if major.isdecimal() and digits and len(version) < 100 else (0, 0)
-
-
 def variable_findings(picture: Picture) -> Iterator[Fields]:
     """The findings about both variables, as the environment has them."""
     if picture.environment is None:
@@ -58,7 +51,6 @@ def variable_findings(picture: Picture) -> Iterator[Fields]:
         yield from _procs(picture, procs)
     if limit:
         yield from _limit(picture, limit)
-    yield from _freezes(picture, procs)
 
 
 def _procs(picture: Picture, text: str) -> Iterator[Fields]:
@@ -95,16 +87,3 @@ def _limit(picture: Picture, text: str) -> Iterator[Fields]:
                 f"GOMEMLIMIT={shown} in the environment is above 95% of the memory limit of {bound}: too little room"
             )
             yield ("gomemlimit-near-limit", "warning", message, remedy)
-
-
-def _freezes(picture: Picture, procs: str) -> Iterator[Fields]:
-    go = picture.go
-    if go is None or go_release(go.go_version) < (1, 25):
-        return
-    remedy = "leave it unset if the program's own rule suits you: at least 2, the leaf cgroup alone"
-    if procs:
-        message = f"GOMAXPROCS is set, and {go.go_version} would follow limit changes by itself if it were not"
-        yield ("gomaxprocs-freezes-go", "warning", message, remedy)
-    elif GOMAXPROCS in picture.decision.env():
-        message = f"with GOMAXPROCS set, {go.go_version} no longer follows limit changes by itself"
-        yield ("gomaxprocs-freezes-go", "info", message, remedy)
