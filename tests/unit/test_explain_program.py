@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cgagent.cli import main
 from support.go_elf import inline_blob, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A container with 3 CPUs and 1 GiB on a node of 8 CPUs.
 FILES = {
