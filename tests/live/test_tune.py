@@ -39,6 +39,12 @@ LOW, HIGH = 0x0FFFFFF0, 0x10000100
 KILLS = 200
 
 
+@pytest.fixture(autouse=True)
+def _notes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command notes is not left behind in /run."""
+    monkeypatch.setenv("CGAGENT_STATE_DIR", str(tmp_path_factory.mktemp("state") / "notes"))
+
+
 def tune(pid: str, *words: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cgagent", "tune", "--pid", pid, *words]
     merged = {**os.environ, **(environ or {})}
