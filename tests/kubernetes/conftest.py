@@ -1,0 +1,64 @@
+"""One node for all tests here, its images, and a namespace that enforces restricted Pod Security."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from golang.toolchain import UnavailableError
+from kubernetes import node
+from kubernetes.node import GO_VERSIONS, image_of
+from sample.build import sample
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_KEEP = "CGAGENT_KEEP_NODE"  # set: use a node that is up already, and leave it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("a node needs root")
+    missing = [name for name in ("runc", "nsenter", "iptables", "openssl") if shutil.which(name) is None]
+    if missing or not os.path.exists("/usr/lib/cni/bridge"):
+        pytest.skip(f"not installed: {', '.join(missing) or 'containernetworking-plugins'}")
+    if not os.path.exists(node.ARCHIVE):
+        pytest.skip(f"{node.ARCHIVE} is not there: make image")
+    kept = _KEEP in os.environ
+    if not kept:
+        node.cluster("up")
+    try:
+        _furnish(tmp_path_factory.mktemp("images"))
+        yield
+    finally:
+        if not kept:
+            node.cluster("down")
+
+
+def _furnish(directory: Path) -> None:
+    node.cluster("load", node.ARCHIVE)
+    for version in GO_VERSIONS:
+        try:
+            built = sample(version)
+        except UnavailableError as error:
+            pytest.skip(f"Go {version}: {error}")
+        program = directory / "orders"
+        shutil.copy(built, program)
+        node.cluster("image", image_of(version), str(program))
+    if os.path.exists("/bin/busybox"):
+        node.cluster("image", "cgagent.test/shell:1", "/bin/busybox", str(program))
+    node.cluster("kubectl", "delete", "namespace", node.NAMESPACE, "--ignore-not-found")
+    node.cluster("kubectl", "create", "namespace", node.NAMESPACE)
+    node.cluster("kubectl", "label", "namespace", node.NAMESPACE, node.RESTRICTED)
+    node.until("a service account", lambda: node.get("serviceaccount", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _no_pods_left(_node: None) -> Iterator[None]:
+    yield
+    node.kubectl("delete", "pod", "--all", "--grace-period=1")
