@@ -161,5 +161,6 @@ def test_the_go_program_is_recognised_with_its_version(top: Group, go_program: s
     explained = agent.explain("--binary", go_program, group=top)
 
     version = go_program.rpartition("limits-")[2].rpartition("-")[0]
-    assert explained["go"] == {"version": f"go{version}", "module": "example.com/cgagent/limits"}
+    assert explained["go"]["version"] == f"go{version}"
+    assert explained["go"]["module"] == "example.com/cgagent/limits"
     assert ("gomaxprocs-freezes-go" in agent.findings(explained)) is (version != "1.24.11")
