@@ -177,7 +177,7 @@ def test_a_wrong_option_is_wrong_usage_and_a_wrong_file_a_wrong_config(tmp_path:
         ("policy: {min_procs: 4, max_procs: 2}\n", "--max-procs 2 is below --min-procs 4"),
         ("merge: true\nformat: json\n", "--merge does not go with --format json"),
         ("target_name: a\n", "--target-name and --target-exe choose among several"),
-        ("hooks: [{signal: HUP}]\n", "a signal hook needs a process to send to"),
+        ("hooks: [{signal: HUP}]\n", "a signal or tune hook needs a process to act on"),
         ("env_file: '-'\n", "--env-file: watch keeps a file current"),
     ],
 )
@@ -219,7 +219,7 @@ def test_the_example_has_every_key_and_each_can_be_used(capsys: pytest.CaptureFi
     texts = parse(everything, "w.yaml").texts
 
     assert len(texts) == sum(len(keys) for keys in SECTIONS.values())
-    assert [hook.name for hook in parse(everything, "w.yaml").hooks] == ["reload", "tell", "post"]
+    assert [hook.name for hook in parse(everything, "w.yaml").hooks] == ["reload", "tell", "post", "tune"]
 
 
 def test_check_says_ok_or_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +242,7 @@ def test_check_tells_what_an_option_has_to_add(tmp_path: Path, capsys: pytest.Ca
     assert main(["config", "check", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{path}: ok\n"
-    assert "can't be used by itself: a signal hook needs a process" in printed.err
+    assert "can't be used by itself: a signal or tune hook needs a process" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,10 @@ def test_sigterm_does_not_wait_for_the_settle_time(start: Start, tmp_path: Path)
         (["--env-file", "/"], "--env-file: / is a directory: name a file in it"),
         (["--env-file", "x", "--target", "me"], "--target: 'me' is not a target: give SELF, auto or a PID"),
         (["--env-file", "x", "--poll", "1ms"], "--poll: '1ms' is less than 500ms"),
-        (["--env-file", "x", "--hook", "signal:HUP"], "a signal hook needs a process to send to: give --target auto"),
+        (
+            ["--env-file", "x", "--hook", "signal:HUP"],
+            "a signal or tune hook needs a process to act on: give --target auto",
+        ),
         (["--env-file", "x", "--log.level", "loud"], "--log.level: 'loud' is not known: choose one of info"),
         (["--env-file", "x", "--web.max-requests", "0"], "--web.max-requests: '0' is not a whole number"),
         (["--env-file", "x", "--web.listen-adress", ":1"], "did you mean --web.listen-address?"),

@@ -73,7 +73,7 @@ def _add_following(parser: Parser) -> None:
         metavar="KIND:VALUE",
         action="append",
         help="what to do when the values have changed, repeatable: signal:HUP (to the target), "
-        "exec:/path/to/program, http://host:port/path (POST of JSON)",
+        "exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target)",
     )
     group.add_argument(
         "--state-dir", metavar="DIR", help="keep counters here across restarts: limit changes, OOM kills"

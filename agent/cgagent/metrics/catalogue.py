@@ -219,6 +219,48 @@ def pids(picture: Picture, _: Counters) -> Iterator[Metric]:
     )
 
 
+def go(picture: Picture, _: Counters) -> Iterator[Metric]:
+    """What the target's Go runtime holds, read from its memory; nothing where it is no Go program that may be read."""
+    running = picture.running
+    if running is None:
+        return
+    yield info("go_info", "The Go release that built the target's program; always 1.", {"version": running.go_version})
+    yield gauge(
+        "go_gomaxprocs", "GOMAXPROCS in force (as client_golang's go_sched_gomaxprocs_threads).", running.gomaxprocs
+    )
+    yield gauge(
+        "go_gomemlimit_bytes",
+        "GOMEMLIMIT in force; absent where it is off (as client_golang's go_gc_gomemlimit_bytes).",
+        running.memory_limit,
+    )
+    yield gauge(
+        "go_gogc_percent",
+        "GOGC in force; absent where it is off (as client_golang's go_gc_gogc_percent).",
+        running.gogc,
+    )
+    yield gauge(
+        "go_heap_live_bytes",
+        "Heap that the last GC cycle found to be live (as client_golang's go_gc_heap_live_bytes).",
+        running.heap_live,
+    )
+    yield gauge(
+        "go_memory_managed_bytes",
+        "Memory that Go manages and holds against GOMEMLIMIT (runtime.gcController.mappedReady).",
+        running.managed,
+    )
+    yield counter("go_gc_cycles_total", "GC cycles that have started (runtime.work.cycles).", running.gc_cycles)
+    yield counter(
+        "go_gc_cpu_seconds_total",
+        "CPU time of GC, counted when a cycle ends (as client_golang's go_cpu_classes_gc_total_cpu_seconds_total).",
+        running.gc_cpu_seconds,
+    )
+    yield counter(
+        "go_cpu_seconds_total",
+        "CPU time that GOMAXPROCS allows, counted when a cycle ends (go_cpu_classes_total_cpu_seconds_total).",
+        running.cpu_seconds,
+    )
+
+
 def agent(counted: Counters) -> Iterator[Metric]:
     """What the agent did itself."""
     changes = {"cpu": 0, "memory": 0} | counted.limit_changes
@@ -257,4 +299,5 @@ SECTIONS: tuple[Callable[[Picture, Counters], Iterator[Metric]], ...] = (
     memory,
     pressure,
     pids,
+    go,
 )

@@ -9,8 +9,10 @@ from cgagent import yamltext
 from cgagent.errors import EXIT_CONFIG, CgagentError, UsageError
 from cgagent.host import Host
 from cgagent.parser import Arguments, meant
+from cgagent.policy import parse_yes
 from cgagent.watch import kinds
 from cgagent.watch.settings import SECTIONS, Settings, Texts, parse_duration, setting_name
+from cgagent.watch.tunehook import TUNE, TuneHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     Places = dict[str, tuple[str, str]]
 
 _HOOKS = "hooks"
-_KINDS = ("signal", "exec", "http")
+_KINDS = ("signal", "exec", "http", TUNE)
 _HOOK_KEYS = ("name", *_KINDS, "timeout")
 _NAME_LENGTH = 64
 # What is read once, when the agent starts.
@@ -157,6 +159,11 @@ def _hook(node: Node, path: str, shown: str) -> Hook:
             return kinds.ExecHook(name, timeout, _argv(value, path, f"{shown}.exec"))
         if kind == "signal":
             return kinds.SignalHook(name, timeout, kinds.parse_signal(*text("signal", "")))
+        if kind == TUNE:
+            words, place = text(TUNE, "")
+            if not parse_yes(words, place):
+                raise UsageError(f"{place}: '{words}' turns nothing on", "write true, or leave the hook out")
+            return TuneHook(name, timeout)
         return kinds.HttpHook(name, timeout, kinds.parse_url(*text("http", "")))
     except UsageError as error:
         raise _bad(error.message, error.hint) from None

@@ -45,6 +45,8 @@ hooks:                        # run in this order when the values have changed
   # - name: post
   #   http: http://127.0.0.1:8080/limits
   #   timeout: 2s
+  # - name: tune
+  #   tune: true              # GOMEMLIMIT of the running target: see cgagent help tune
 
 web:
   listen_address: ":9101"     # or a list of addresses

@@ -1,4 +1,4 @@
-"""The kinds of hooks: a signal, a command, a POST; and how each is written."""
+"""The kinds of hooks: a signal, a command, a POST, a new limit for a running program; and how each is written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 
 from cgagent.errors import UsageError
 from cgagent.watch.hooks import Change, Hook, HookError
+from cgagent.watch.tunehook import TUNE, TuneHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def parse_url(text: str, what: str) -> str:
 
 
 def parse_hook(text: str, what: str) -> Hook:
-    """`text` as `KIND:VALUE`, as the option has it: `signal:HUP`, `exec:/bin/program`, `http://host/path`.
+    """`text` as `KIND:VALUE`, as the option has it: `signal:HUP`, `exec:/bin/program`, `http://host/path`; or `tune`.
 
     Raises:
         UsageError: it is none.
@@ -188,5 +189,7 @@ def parse_hook(text: str, what: str) -> Hook:
         return SignalHook(text, TIMEOUT, parse_signal(value, what))
     if kind == "exec" and value:
         return ExecHook(text, TIMEOUT, [value])
-    hint = "write signal:HUP, exec:/path/to/program or http://host:port/path"
+    if text == TUNE:
+        return TuneHook(text, TIMEOUT)
+    hint = "write signal:HUP, exec:/path/to/program, http://host:port/path or tune"
     raise UsageError(f"{what}: '{text}' is not a hook", f"{hint}; arguments and time limits go into the config file")

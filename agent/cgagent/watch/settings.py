@@ -270,7 +270,7 @@ class Settings(Record):
         if (self.target_name or self.target_exe) and self.target != AUTO:
             raise UsageError("--target-name and --target-exe choose among several", f"give --target {AUTO} too")
         if self.target == SELF and any(hook.needs_target for hook in self.hooks):
-            raise UsageError("a signal hook needs a process to send to", f"give --target {AUTO} or --target PID")
+            raise UsageError("a signal or tune hook needs a process to act on", f"give --target {AUTO} or --target PID")
 
     def given(self) -> GivenLimits:
         """The limits given from outside, as they are now: a downward-API directory follows resizes.

@@ -7,6 +7,7 @@ import os
 from cgagent.cgroup.usage import read_usage
 from cgagent.errors import CgagentError
 from cgagent.golang import buildinfo
+from cgagent.golang.live.follower import Follower
 from cgagent.report.picture import Picture
 from cgagent.watch.target import environment_of
 
@@ -27,6 +28,7 @@ class Shown:
         self._host = host
         self._last: tuple[Sight, str] | None = None
         self._program: Program | None = None
+        self._follower = Follower()
 
     @property
     def sight(self) -> Sight | None:
@@ -48,7 +50,10 @@ class Shown:
         sight, pid = self._last
         _, program, environment = self._program_of(pid)
         usage = read_usage(sight.limits)
-        return Picture(pid, self._host.root, sight.limits, usage, sight.decision, environment, program)
+        # Our own process is no Go program, and a captured tree holds none that runs.
+        running, unknown = (None, None) if pid == "self" or not self._host.live else self._follower.running(pid)
+        root = self._host.root
+        return Picture(pid, root, sight.limits, usage, sight.decision, environment, program, running, unknown)
 
     def _program_of(self, pid: str) -> Program:
         """What runs as `pid`: read once for each process."""
