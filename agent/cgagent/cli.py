@@ -41,6 +41,10 @@ COMMANDS = {
     "run": ("run", "run a command in new namespaces under a container's limits"),
     "tune": ("tune", "bring a new memory limit to a running Go program, without a restart"),
     "top": ("top", "what every Go process here really runs with, live"),
+    "wait": ("wait", "wait until an env file is there"),
+    "inject": ("inject", "add cgagent to Kubernetes manifests"),
+    "uninject": ("uninject", "take it out again, to the byte"),
+    "webhook": ("webhook", "inject at admission"),
     "completion": ("completion", "print the completion script of a shell"),
 }
 

@@ -15,10 +15,14 @@ _shtab_cgagent_commands() {
     exec:'set the variables, then become a command'
     explain:'what was seen, what was decided, why, and what is wrong'
     help:'the options of a command'
+    inject:'add cgagent to Kubernetes manifests'
     run:'run a command in new namespaces under a container'"'"'s limits'
     top:'what every Go process here really runs with, live'
     tune:'bring a new memory limit to a running Go program, without a restart'
+    uninject:'take it out again, to the byte'
+    wait:'wait until an env file is there'
     watch:'the sidecar: keep the env file current, run hooks, serve metrics'
+    webhook:'inject at admission'
     write:'detect, decide, and write the env file'
   )
   _describe 'cgagent commands' _commands
@@ -101,11 +105,38 @@ _shtab_cgagent_explain_defaults_added=0
 
 _shtab_cgagent_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":command:(explain write exec watch config run tune top completion)"
+  ":command:(explain write exec watch config run tune top wait inject uninject webhook completion)"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_help_defaults_added=0
+
+_shtab_cgagent_inject_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*"{-f,--filename}"[the same as FILE, repeatable]:FILE:_files"
+  {-o,--output}"[write this instead of the input\'s own form]:yaml|json:(yaml json)"
+  "--dry-run[print what would change as a diff]"
+  "--quiet[no report on stderr]"
+  "--mode[filekeyref\: an init container and variables from its file\; sidecar\: that, and it follows resizes\; bundle\: the command starts with cgagent\; auto (default)\: filekeyref, or bundle before Kubernetes 1.35]:auto|filekeyref|sidecar|bundle:(auto filekeyref sidecar bundle)"
+  "--kube-version[the oldest Kubernetes that it must run on]:VERSION:"
+  "--image[of cgagent, with its version (default cgagent\:0.1.0)]:IMAGE:"
+  "--run-as[of what is put in (default\: the pod\'s, or the image\'s)]:UID:GID:"
+  "--split[containers that share the pod\'s limit get a fixed part of it each]"
+  "--expect-limits[limits that the manifest does not show will be there\: from a LimitRange, a VPA]"
+  "--share-process-namespace[the sidecar sees the application\'s processes\: what is, not only what is wished]"
+  "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
+  "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
+  "--memory-min[a GOMEMLIMIT below this is not set]:SIZE:"
+  "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
+  "--min-procs[smallest GOMAXPROCS]:N:"
+  "--max-procs[largest GOMAXPROCS]:N:"
+  "*--container[serve this one, repeatable (default\: those that look like the application)]:NAME:"
+  "*--entrypoint[what its image starts, repeatable\; for bundle, where the manifest has no command]:CONTAINER=WORDS:"
+  "(*)::a manifest, a folder of them, or - for stdin:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_inject_defaults_added=0
 
 _shtab_cgagent_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -206,6 +237,27 @@ _shtab_cgagent_tune_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_tune_defaults_added=0
 
+_shtab_cgagent_uninject_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*"{-f,--filename}"[the same as FILE, repeatable]:FILE:_files"
+  {-o,--output}"[write this instead of the input\'s own form]:yaml|json:(yaml json)"
+  "--dry-run[print what would change as a diff]"
+  "--quiet[no report on stderr]"
+  "(*)::a manifest, a folder of them, or - for stdin:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_uninject_defaults_added=0
+
+_shtab_cgagent_wait_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--env-file[the file to wait for]:PATH:_files"
+  "--timeout[for so long, such as 500ms, 10s, 2m (default 60s)]:TIME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_wait_defaults_added=0
+
 _shtab_cgagent_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--env-file[the file to keep current]:PATH:_files"
@@ -248,6 +300,32 @@ _shtab_cgagent_watch_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_watch_defaults_added=0
+
+_shtab_cgagent_webhook_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--listen-address[for the API server (default \:8443)]:ADDR:PORT:"
+  "--tls-cert-file[the certificate, in PEM format, with its chain]:FILE:_files"
+  "--tls-private-key-file[its key]:FILE:_files"
+  "--web.listen-address[health and metrics without TLS]:ADDR:PORT:"
+  "--log.level[least to log (default info)]:debug|info|warning|error:(debug info warning error)"
+  "--log.format[default logfmt]:logfmt|json:(logfmt json)"
+  "--mode[filekeyref\: an init container and variables from its file\; sidecar\: that, and it follows resizes\; bundle\: the command starts with cgagent\; auto (default)\: filekeyref, or bundle before Kubernetes 1.35]:auto|filekeyref|sidecar|bundle:(auto filekeyref sidecar bundle)"
+  "--kube-version[the oldest Kubernetes that it must run on]:VERSION:"
+  "--image[of cgagent, with its version (default cgagent\:0.1.0)]:IMAGE:"
+  "--run-as[of what is put in (default\: the pod\'s, or the image\'s)]:UID:GID:"
+  "--split[containers that share the pod\'s limit get a fixed part of it each]"
+  "--expect-limits[limits that the manifest does not show will be there\: from a LimitRange, a VPA]"
+  "--share-process-namespace[the sidecar sees the application\'s processes\: what is, not only what is wished]"
+  "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
+  "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
+  "--memory-min[a GOMEMLIMIT below this is not set]:SIZE:"
+  "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
+  "--min-procs[smallest GOMAXPROCS]:N:"
+  "--max-procs[largest GOMAXPROCS]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_webhook_defaults_added=0
 
 _shtab_cgagent_write_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -303,10 +381,14 @@ _shtab_cgagent() {
         exec) _arguments -C -s $_shtab_cgagent_exec_options ;;
         explain) _arguments -C -s $_shtab_cgagent_explain_options ;;
         help) _arguments -C -s $_shtab_cgagent_help_options ;;
+        inject) _arguments -C -s $_shtab_cgagent_inject_options ;;
         run) _arguments -C -s $_shtab_cgagent_run_options ;;
         top) _arguments -C -s $_shtab_cgagent_top_options ;;
         tune) _arguments -C -s $_shtab_cgagent_tune_options ;;
+        uninject) _arguments -C -s $_shtab_cgagent_uninject_options ;;
+        wait) _arguments -C -s $_shtab_cgagent_wait_options ;;
         watch) _arguments -C -s $_shtab_cgagent_watch_options ;;
+        webhook) _arguments -C -s $_shtab_cgagent_webhook_options ;;
         write) _arguments -C -s $_shtab_cgagent_write_options ;;
       esac
   esac
