@@ -165,7 +165,8 @@ class TestWhatTheCommandInherits:
 
     def test_ignored_signals_and_no_more(self) -> None:
         done = self.run(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN), "grep ^SigIgn /proc/self/status")
-        assert int(done.split()[1], 16) == 1 << (signal.SIGHUP - 1)
+        # 32 and 33 are glibc's own; its posix_spawn, by which make starts commands, hands them on ignored.
+        assert int(done.split()[1], 16) & ~(0b11 << 31) == 1 << (signal.SIGHUP - 1)
 
     def test_sigpipe_as_a_program_expects_it(self) -> None:
         assert self.run(lambda: None, "yes | head -1") == "y\n"
