@@ -23,6 +23,8 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 ARCHIVE = os.environ.get("CGAGENT_TEST_IMAGE") or os.path.join(ROOT, "build", "cgagent-image.tar")
 # The last release whose runtime looks at no cgroup, and one that does.
 GO_VERSIONS = ("1.24.11", "1.27.3")
+# An emulated machine is slower.
+PATIENCE = float(os.environ.get("CGAGENT_TEST_PATIENCE", "1"))
 NAMESPACE = "shop"
 PORT = 8080
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -70,7 +72,7 @@ def apply(manifest: str) -> None:
 
 def until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
     """What `condition` returns, once that is true; `what` names it where it never is."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     last: object = None
     while time.monotonic() < deadline:
         try:
@@ -79,7 +81,7 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
         except (NodeError, ValueError, KeyError, IndexError) as error:
             last = error
         time.sleep(0.1)
-    raise AssertionError(f"{what} did not come about in {seconds:g} s; last: {last}")
+    raise AssertionError(f"{what} did not come about in {seconds * PATIENCE:g} s; last: {last}")
 
 
 def ready(pod: str, seconds: float = 60) -> Any:

@@ -1,0 +1,184 @@
+"""`kubectl cgagent`: cgagent's commands for manifests, and `explain` for a pod that runs and was never touched.
+
+kubectl finds its plugins by name: this is the program `kubectl-cgagent`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+from cgagent import cli
+from cgagent.errors import EXIT_FAILURE, CgagentError, UsageError, printable
+from cgagent.kube.settings import IMAGE
+from cgagent.kube.workload import as_map, likely_application, named
+from cgagent.parser import Parser
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cgagent.parser import Arguments
+
+DESCRIPTION = "Explain a pod that runs: an ephemeral container beside it looks at the limits it really has."
+EPILOG = """\
+The container runs as the application's own user and group, with no capability; it is all that it takes to see the
+application's cgroup. Where the manifest names no user, the image's is not known here: give it with --run-as. What
+Pod Security makes of it: restricted lets it in if that user is not root.
+
+examples:
+  kubectl cgagent explain orders-5d4f7c-x2x9k
+  kubectl cgagent explain orders-5d4f7c-x2x9k -n shop -c app -o json
+  kubectl cgagent inject deployment.yaml | kubectl apply -f -
+
+The same by hand, where the application runs as 65532, as cgagent's image does:
+  kubectl debug POD --container look --image IMAGE --target app --profile restricted -- cgagent explain --pid 1
+  kubectl logs POD --container look
+"""
+# An image that is not on the node yet has to be pulled.
+_PATIENCE, _PAUSE = 90.0, 0.2
+_OWN = ("inject", "uninject")
+
+
+def configure(parser: Parser) -> None:
+    """Add the options of `explain` to `parser`."""
+    parser.add_argument("-n", "--namespace", metavar="NAME", help="the pod's")
+    parser.add_argument("-c", "--container", metavar="NAME", help="which container (default: the application)")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
+    parser.add_argument("--image", metavar="IMAGE", help=f"of cgagent (default {IMAGE})")
+    parser.add_argument(
+        "--run-as", metavar="UID:GID", help="the application's user and group (default: the manifest's)"
+    )
+    parser.add_argument("-o", "--output", metavar="text|json|yaml", help="as for cgagent explain")
+    parser.add_argument("pod", metavar="POD", help="its name")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `kubectl cgagent` with the words `argv`; return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] != ["explain"]:
+        if words[:1] and words[0] not in (*_OWN, "help", "--help", "-h", "--version"):
+            print(
+                f"kubectl cgagent: '{printable(words[0])}' is not for kubectl: explain, inject or uninject",
+                file=sys.stderr,
+            )
+            return 2
+        return cli.main(words or ["--help"])
+    parser = Parser("kubectl cgagent explain", DESCRIPTION, EPILOG)
+    configure(parser)
+    try:
+        arguments = parser.parse(words[1:])
+        if arguments is None:
+            from cgagent.helptext import help_text
+
+            sys.stdout.write(help_text(parser))
+            return 0
+        return run(arguments)
+    except CgagentError as error:
+        print(f"kubectl cgagent explain: {error.line()}", file=sys.stderr)
+        return error.exit_code
+
+
+def run(arguments: Arguments) -> int:
+    """Add the ephemeral container, and pass on what it prints; return its exit code."""
+    pod = _pod(arguments)
+    spec = as_map(pod.get("spec"))
+    container = arguments.container or next(iter(likely_application(spec, _annotations(pod))), "")
+    containers = named(spec.get("containers"))
+    if container not in containers:
+        raise UsageError(f"there is no container '{container}' in {arguments.pod}", f"it has {', '.join(containers)}")
+    identity = arguments.run_as or _identity(spec, containers[container])
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="kubectl-cgagent-") as custom:
+        json.dump(_custom(identity), custom)
+        custom.flush()
+        name = f"cgagent-{os.urandom(3).hex()}"
+        words = ["debug", arguments.pod, *_where(arguments), f"--container={name}", f"--target={container}"]
+        words += [f"--image={arguments.image or IMAGE}", "--profile=restricted", f"--custom={custom.name}", "--quiet"]
+        words += ["--", "cgagent", "explain", "--pid=1"]
+        if arguments.output:
+            words.append(f"--output={arguments.output}")
+        code, _ = _kubectl(words, capture=True)
+    if code:
+        raise CgagentError(f"no ephemeral container can be added to {arguments.pod}", "see kubectl's message above")
+    code = _ended(arguments, name)
+    _kubectl(["logs", arguments.pod, *_where(arguments), f"--container={name}"])
+    return code
+
+
+def _ended(arguments: Arguments, name: str) -> int:
+    """The exit code of the ephemeral container, once it has ended.
+
+    Raises:
+        CgagentError: it does not start in time: its image can't be had, or Pod Security refuses it.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    state: dict[str, object] = {}
+    while time.monotonic() < deadline:
+        statuses = named(as_map(_pod(arguments).get("status")).get("ephemeralContainerStatuses"))
+        state = as_map(statuses.get(name, {}).get("state"))
+        ended = as_map(state.get("terminated")).get("exitCode")
+        if isinstance(ended, int):
+            return ended
+        time.sleep(_PAUSE)
+    waiting = as_map(state.get("waiting"))
+    why = waiting.get("message") or waiting.get("reason") or "it has not ended"
+    raise CgagentError(f"ephemeral container {name} of {arguments.pod}: {why}", "is the image to be had on that node?")
+
+
+def _where(arguments: Arguments) -> list[str]:
+    return [
+        f"--{name}={value}"
+        for name, value in (("namespace", arguments.namespace), ("context", arguments.context))
+        if value
+    ]
+
+
+def _pod(arguments: Arguments) -> dict[str, object]:
+    code, text = _kubectl(["get", "pod", arguments.pod, "-o", "json", *_where(arguments)], capture=True)
+    if code:
+        raise CgagentError(f"kubectl can't get pod {arguments.pod}", "see its message above")
+    return as_map(json.loads(text))
+
+
+def _annotations(pod: Mapping[str, object]) -> dict[str, object]:
+    return as_map(as_map(pod.get("metadata")).get("annotations"))
+
+
+def _identity(spec: Mapping[str, object], container: Mapping[str, object]) -> str:
+    """`UID:GID` that the manifest names for the container; empty: it names none."""
+    security = {**as_map(spec.get("securityContext")), **as_map(container.get("securityContext"))}
+    user, group = security.get("runAsUser"), security.get("runAsGroup")
+    return f"{user}:{user if group is None else group}" if isinstance(user, int) else ""
+
+
+def _custom(identity: str) -> dict[str, object]:
+    """What kubectl's restricted profile leaves to be said."""
+    security: dict[str, object] = {"readOnlyRootFilesystem": True}
+    if identity:
+        user, _, group = identity.partition(":")
+        if not (user.isdigit() and (group or user).isdigit()):
+            raise UsageError(f"--run-as: '{identity}' is not a user", "write UID:GID, such as 65532:65532")
+        security |= {"runAsUser": int(user), "runAsGroup": int(group or user)}
+        if user == "0":
+            security["runAsNonRoot"] = False
+    return {"securityContext": security}
+
+
+def _kubectl(words: list[str], *, capture: bool = False) -> tuple[int, str]:
+    """kubectl's exit code, and where it is captured its output."""
+    import subprocess
+
+    program = os.environ.get("KUBECTL") or "kubectl"
+    try:
+        done = subprocess.run([program, *words], stdout=subprocess.PIPE if capture else None, text=True, check=False)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CgagentError(f"cannot start {program}: {reason}", "put kubectl on PATH", EXIT_FAILURE) from None
+    return done.returncode, done.stdout or ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
