@@ -304,3 +304,11 @@ def test_a_wrong_option_keeps_the_command_from_starting(tmp_path: Path) -> None:
     done = cgagent("--memory-ratio", "7", "--", "touch", "started", cwd=tmp_path)
     assert done.returncode == EXIT_USAGE
     assert not (tmp_path / "started").exists()
+
+
+def test_a_command_that_does_not_start_leaves_our_own_signals_as_they_were() -> None:
+    from cgagent.cli import main
+
+    before = signal.getsignal(signal.SIGPIPE)
+    assert main(["exec", "--cpu-limit", "1", "--", "/nowhere/to/be/found"]) == EXIT_NOT_FOUND
+    assert signal.getsignal(signal.SIGPIPE) == before == signal.SIG_IGN

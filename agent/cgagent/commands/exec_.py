@@ -101,13 +101,14 @@ def _inherited() -> dict[str, str]:
 
 def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
     # Python ignores these two from its start; the command must have them as every program expects.
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
+    before = {number: _signal.signal(number, _signal.SIG_DFL) for number in (_signal.SIGPIPE, _signal.SIGXFSZ)}
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         os.execvpe(command[0], command, environ)  # noqa: S606 no shell is the point
     except OSError as error:
+        for number, handler in before.items():
+            _signal.signal(number, handler)
         raise _not_started(command[0], error) from None
 
 
