@@ -11,17 +11,29 @@ import sys
 import tempfile
 import time
 
-from cgagent import cli
-from cgagent.errors import EXIT_FAILURE, CgagentError, UsageError, printable
+from cgagent.commands import inject, uninject
+from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
 from cgagent.kube.settings import IMAGE
 from cgagent.kube.workload import as_map, likely_application, named
-from cgagent.parser import Parser
+from cgagent.parser import HELP, Parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Protocol
 
     from cgagent.parser import Arguments
+
+    class Command(Protocol):
+        """What `explain` here and the modules of the other commands offer."""
+
+        DESCRIPTION: str
+        EPILOG: str
+
+        def configure(self, parser: Parser) -> None: ...
+
+        def run(self, arguments: Arguments) -> int: ...
+
 
 DESCRIPTION = "Explain a pod that runs: an ephemeral container beside it looks at the limits it really has."
 EPILOG = """\
@@ -40,7 +52,7 @@ The same by hand, where the application runs as 65532, as cgagent's image does:
 """
 # An image that is not on the node yet has to be pulled.
 _PATIENCE, _PAUSE = 90.0, 0.2
-_OWN = ("inject", "uninject")
+_USAGE = "usage: kubectl cgagent explain|inject|uninject [options]; kubectl cgagent COMMAND --help"
 
 
 def configure(parser: Parser) -> None:
@@ -58,28 +70,26 @@ def configure(parser: Parser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run `kubectl cgagent` with the words `argv`; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] != ["explain"]:
-        if words[:1] and words[0] not in (*_OWN, "help", "--help", "-h", "--version"):
-            print(
-                f"kubectl cgagent: '{printable(words[0])}' is not for kubectl: explain, inject or uninject",
-                file=sys.stderr,
-            )
-            return 2
-        return cli.main(words or ["--help"])
-    parser = Parser("kubectl cgagent explain", DESCRIPTION, EPILOG)
-    configure(parser)
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    this: Command = sys.modules[__name__]
+    command: Command | None = {"explain": this, "inject": inject, "uninject": uninject}.get(name)
+    if command is None:
+        wanted = name in HELP
+        print(_USAGE if wanted else f"'{printable(name)}' is not known: {_USAGE}", file=None if wanted else sys.stderr)
+        return 0 if wanted else EXIT_USAGE
+    parser = Parser(f"kubectl cgagent {name}", command.DESCRIPTION, command.EPILOG)
+    command.configure(parser)
     try:
-        arguments = parser.parse(words[1:])
-        if arguments is None:
-            from cgagent.helptext import help_text
-
-            sys.stdout.write(help_text(parser))
-            return 0
-        return run(arguments)
+        arguments = parser.parse(words)
+        if arguments is not None:
+            return command.run(arguments)
     except CgagentError as error:
-        print(f"kubectl cgagent explain: {error.line()}", file=sys.stderr)
+        print(f"kubectl cgagent {name}: {error.line()}", file=sys.stderr)
         return error.exit_code
+    from cgagent.helptext import help_text
+
+    sys.stdout.write(help_text(parser))
+    return 0
 
 
 def run(arguments: Arguments) -> int:
