@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 
 TYPE_CHECKING = False
@@ -10,6 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOBODY = 65534
+
+
+def runs_python(user: int = NOBODY) -> bool:
+    """Whether that user reaches this interpreter: one in root's home directory is for root alone."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        subprocess.run([sys.executable, "-V"], user=user, group=user, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 @contextmanager
