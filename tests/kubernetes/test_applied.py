@@ -1,0 +1,66 @@
+"""Every kustomization of k8s/ is taken by the real API server; custom resources with their published definitions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from kubernetes.node import ROOT, cluster
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+DEFINITIONS = ("podmonitors", "prometheusrules")
+
+
+def built(name: str) -> str:
+    return cluster("kubectl", "kustomize", os.path.join(ROOT, "k8s", name))
+
+
+@pytest.fixture(scope="module")
+def everywhere() -> Iterator[str]:
+    cluster("kubectl", "create", "namespace", "cgagent")
+    yield "cgagent"
+    cluster("kubectl", "delete", "namespace", "cgagent")
+
+
+def dry_run(manifest: str, namespace: str) -> str:
+    words = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+    return cluster("kubectl", "-n", namespace, *words, text=manifest)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["examples/orders", "examples/orders-init", "examples/orders-sidecar", "examples/orders-tune", "webhook", "policy"],
+)
+def test_it_is_taken(name: str, everywhere: str) -> None:
+    said = dry_run(built(name), everywhere)
+    assert said.count("(server dry run)") == len(said.strip().split("\n"))
+
+
+def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> None:
+    words = ["go", "mod", "download", "-json", OPERATOR]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        pytest.skip("no go")
+    if done.returncode:
+        pytest.skip(f"{OPERATOR} can't be had: {done.stderr.strip() or done.stdout.strip()[-200:]}")
+    directory = os.path.join(json.loads(done.stdout)["Dir"], "example", "prometheus-operator-crd")
+    files = [os.path.join(directory, f"monitoring.coreos.com_{name}.yaml") for name in DEFINITIONS]
+    try:
+        for file in files:
+            cluster("kubectl", "create", "-f", file)
+        names = [f"crd/{name}.monitoring.coreos.com" for name in DEFINITIONS]
+        cluster("kubectl", "wait", "--for=condition=Established", *names, "--timeout=30s")
+        said = dry_run(built("examples/monitoring"), everywhere)
+        assert "podmonitor.monitoring.coreos.com/cgagent created" in said
+        assert "prometheusrule.monitoring.coreos.com/cgagent created" in said
+    finally:
+        for file in files:
+            cluster("kubectl", "delete", "--ignore-not-found", "-f", file)

@@ -1,0 +1,125 @@
+"""The chart, by the real helm on the real API server: linted, installed, upgraded, removed; it says what k8s/ says."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cgagent.kube.manifests import values
+from kubernetes.node import GO_VERSIONS, NAMESPACE, ROOT, NodeError, cluster, get, kubectl, ready, runs_with, until
+from kubernetes.pods import pod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHART = os.path.join(ROOT, "k8s", "chart")
+GO = GO_VERSIONS[1]
+EVERYTHING = ("policy", "podMonitor", "prometheusRule")
+
+
+def helm(*words: str) -> str:
+    return cluster("helm", "--namespace", "cgagent", *words)
+
+
+def templated(*sets: str) -> list[dict[str, object]]:
+    found = values(helm("template", "cgagent", CHART, *(f"--set={one}" for one in sets)))
+    return [one for one in found if isinstance(one, dict)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helm() -> None:
+    try:
+        helm("version")
+    except NodeError as error:
+        pytest.skip(f"helm can't be built: {error}")
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    cluster("kubectl", "create", "namespace", "cgagent")
+    cluster("kubectl", "label", "namespace", "cgagent", "pod-security.kubernetes.io/enforce=restricted")
+    cluster("kubectl", "label", "namespace", NAMESPACE, "cgagent.dev/inject=enabled")
+    yield
+    cluster("kubectl", "label", "namespace", NAMESPACE, "cgagent.dev/inject-")
+    cluster("kubectl", "delete", "namespace", "cgagent")
+
+
+def test_it_lints() -> None:
+    helm("lint", "--strict", CHART)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["image.tag=latest", "webhook.replicas=0", "webhook.failurePolicy=Never", "typo=1", "webhook.typo=1"]
+)
+def test_wrong_values_are_refused(wrong: str) -> None:
+    with pytest.raises(NodeError, match="values"):
+        templated(wrong)
+
+
+def test_webhook_and_policy_say_what_the_kustomizations_say() -> None:
+    chart = {str(one["kind"]): one for one in templated("policy.enabled=true")}
+    for name in ("webhook", "policy"):
+        kustomized = values(cluster("kubectl", "kustomize", f"{ROOT}/k8s/{name}"))
+        for one in kustomized:
+            assert isinstance(one, dict)
+            if one["kind"] != "Namespace":
+                assert without_labels(chart[one["kind"]]) == without_labels(one), one["kind"]
+
+
+def without_labels(document: dict[str, object]) -> object:
+    """What both have to agree on: not names, labels, certificates and checksums."""
+    text = json.dumps(document).replace("cgagent.cgagent.dev", "cgagent.dev")
+    copy = json.loads(text)
+    del copy["metadata"]
+    spec = copy.get("spec", {})
+    for holder in (copy.get("webhooks") or [{}])[0], spec.get("template", {}).get("spec", {}):
+        holder.get("clientConfig", {}).pop("caBundle", None)
+        for container in holder.get("containers", []):
+            container.pop("imagePullPolicy", None)
+    if "template" in spec:
+        spec["template"]["metadata"].pop("annotations", None)
+    return drop(copy, "app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/part-of")
+
+
+def drop(value: object, *keys: str) -> object:
+    if isinstance(value, dict):
+        return {key: drop(one, *keys) for key, one in value.items() if key not in keys}
+    return [drop(one, *keys) for one in value] if isinstance(value, list) else value
+
+
+def test_monitors_are_only_made_where_they_are_asked_for() -> None:
+    kinds = {one["kind"] for one in templated()}
+    assert kinds.isdisjoint({"PodMonitor", "PrometheusRule", "MutatingAdmissionPolicy"})
+    all_kinds = {one["kind"] for one in templated(*(f"{name}.enabled=true" for name in EVERYTHING))}
+    assert {"PodMonitor", "PrometheusRule", "MutatingAdmissionPolicy"} <= all_kinds
+
+
+@pytest.mark.usefixtures("namespace")
+def test_it_is_installed_upgraded_and_removed() -> None:
+    helm("install", "cgagent", CHART, "--wait", "--timeout=90s")
+    until("injection", lambda: injected("first"), 60)
+    kubectl("create", "-f", "-", text=json.dumps(pod("charted", GO)))
+    ready("charted")
+    assert runs_with("charted")["environ"] == {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
+
+    # A new certificate with each upgrade: the webhook's pods and the API server have to agree on it.
+    helm("upgrade", "cgagent", CHART, "--set-string=options.memory-ratio=0.5", "--wait", "--timeout=90s")
+    until("the new ratio", lambda: "--memory-ratio=0.5" in json.dumps(seen("second")), 90)
+
+    helm("uninstall", "cgagent", "--wait")
+    until("no injection", lambda: not injected("third"), 60)
+    assert get("deployment", "", "--all-namespaces")["items"] == []
+
+
+def seen(name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(
+        kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", text=json.dumps(pod(name, GO)))
+    )
+    return found
+
+
+def injected(name: str) -> bool:
+    return "initContainers" in json.dumps(seen(name))
