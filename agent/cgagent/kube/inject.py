@@ -140,6 +140,7 @@ class _Draft:
     ) -> dict[str, object]:
         words = ["watch", *pieces.deciding_args(target, self._settings, file)]
         words.append("--target=auto" if shares else "--limits-from=given")
+        words.append(f"--state-dir={pieces.DIRECTORY}")
         mounts = [pieces.mount(volume, pieces.DIRECTORY)]
         if as_list(as_map(limits["downwardAPI"]).get("items")):
             words.append(f"--limits-dir={pieces.LIMITS_DIRECTORY}")
@@ -147,8 +148,9 @@ class _Draft:
         container = self._container(pieces.SIDECAR_RESOURCES, words, self._identity(target if shares else None))
         container["restartPolicy"] = "Always"
         env = pieces.not_in_volume(target)
+        # Where `tune`, started in the sidecar, notes what it has set.
+        container["env"] = [{"name": "CGAGENT_STATE_DIR", "value": pieces.STATE_DIRECTORY}, *env]
         if env:
-            container["env"] = env
             self._notes.append(f"container {target.name}: the pod's own limits don't show in a volume: not followed")
         port = self._port()
         if port:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/run/cgagent"
 LIMITS_DIRECTORY = "/etc/cgagent/limits"
+# Made by who needs it, for its user alone: the volume itself is everybody's.
+STATE_DIRECTORY = f"{DIRECTORY}/state"
 PORT_NAME = "cgagent-metrics"
 # The application's start waits for the file; a minute is long enough for any image that is there already.
 _PATIENCE = "60s"
