@@ -36,6 +36,10 @@ test-kernel-v1: $(VENV)/.dev ## real cgroups v1, here or in an emulated machine;
 test-kernel-v2: $(VENV)/.dev ## real cgroups v2, here or in an emulated machine; needs root
 	tests/machine/tier v2
 
+.PHONY: test-watch
+test-watch: $(VENV)/.dev ## the sidecar on real cgroups: nothing lost to signals, full disks and restarts; needs root
+	pytest -p no:cacheprovider tests/watch
+
 .PHONY: test-launch test-prometheus test-live test-go-matrix
 test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
 	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap
