@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kernel import agent
+from kernel import agent, cgroups
 from kernel.cgroups import MIB, Group
 
 TYPE_CHECKING = False
@@ -87,25 +87,30 @@ def test_a_process_that_moves_all_the_time_is_never_explained_with_a_wrong_mix(
         groups[name].set_quota(quota)
         groups[name].set_memory(size)
     pid = sleeper(groups["first"])
-    start([sys.executable, "-c", _MOVER, str(pid), stay, *(",".join(group.procs()) for group in groups.values())])
+    mover = start(
+        [sys.executable, "-c", _MOVER, str(pid), stay, *(",".join(group.procs()) for group in groups.values())]
+    )
+    while "/third" not in cgroups.read(f"/proc/{pid}/cgroup"):
+        assert mover.poll() is None
     by_cpu_path = {groups[name].path("cpu"): quota / 100_000 for name, (quota, _) in limits.items()}
     by_memory_path = {groups[name].path("memory"): size for name, (_, size) in limits.items()}
 
-    seen, known = set(), 0
-    for done in agent.repeat(TIMES, "explain", "-o", "json", "--pid", str(pid)):
-        assert done.returncode == 0, done.stderr
-        explained = agent.document(done.stdout)
-        cpu, memory = explained["limits"]["cpu"], explained["limits"]["memory"]
-        seen.add(agent.path_of(explained, "cpu"))
-        if "unreadable" in agent.findings(explained):
-            # It never stood still while its limits were read: that is said, and nothing is guessed.
-            assert (cpu["cores"], memory["bytes"], explained["env"]) == (None, None, {})
-            continue
-        assert cpu["cores"] == by_cpu_path[agent.path_of(explained, "cpu")]
-        assert cpu["binding"] == agent.path_of(explained, "cpu")
-        assert memory["bytes"] == by_memory_path[agent.path_of(explained, "memory")]
-        known += 1
-    assert len(seen) > 1, "the process did not move"
+    seen: set[str] = set()
+    known = 0
+    while len(seen) < 2:  # a hundred times may pass while the mover waits for a CPU
+        for done in agent.repeat(TIMES, "explain", "-o", "json", "--pid", str(pid)):
+            assert done.returncode == 0, done.stderr
+            explained = agent.document(done.stdout)
+            cpu, memory = explained["limits"]["cpu"], explained["limits"]["memory"]
+            seen.add(agent.path_of(explained, "cpu"))
+            if "unreadable" in agent.findings(explained):
+                # It never stood still while its limits were read: that is said, and nothing is guessed.
+                assert (cpu["cores"], memory["bytes"], explained["env"]) == (None, None, {})
+                continue
+            assert cpu["cores"] == by_cpu_path[agent.path_of(explained, "cpu")]
+            assert cpu["binding"] == agent.path_of(explained, "cpu")
+            assert memory["bytes"] == by_memory_path[agent.path_of(explained, "memory")]
+            known += 1
     assert known or stay == "0", "at this pace there is time to read"
 
 
@@ -129,16 +134,17 @@ def test_cgroups_removed_while_they_are_read_never_look_unlimited(
     while "changing" not in agent.path_of(agent.explain("--pid", str(pid)), "memory"):
         assert mover.poll() is None, mover.stderr and mover.stderr.read()
 
-    paths = set()
-    for done in agent.repeat(TIMES, "explain", "-o", "json", "--pid", str(pid)):
-        assert done.returncode == 0, done.stderr
-        explained = agent.document(done.stdout)
-        told = explained["limits"]["cpu"]["cores"], explained["limits"]["memory"]["bytes"]
-        if "unreadable" in agent.findings(explained):
-            assert (told, explained["env"]) == ((None, None), {})
-        else:
-            assert told == (1.5, 128 * MIB), "a removed cgroup was taken for one without limits"
-        paths.add(agent.path_of(explained, "cpu"))
+    paths: set[str] = set()
+    while len(paths) < 2:
+        for done in agent.repeat(TIMES, "explain", "-o", "json", "--pid", str(pid)):
+            assert done.returncode == 0, done.stderr
+            explained = agent.document(done.stdout)
+            told = explained["limits"]["cpu"]["cores"], explained["limits"]["memory"]["bytes"]
+            if "unreadable" in agent.findings(explained):
+                assert (told, explained["env"]) == ((None, None), {})
+            else:
+                assert told == (1.5, 128 * MIB), "a removed cgroup was taken for one without limits"
+            paths.add(agent.path_of(explained, "cpu"))
     for done in agent.repeat(TIMES // 4, "write", "--env-file", "-", "--pid", str(pid)):
         assert done.stderr.count("\n") <= 1
         if done.returncode == 0:
@@ -146,7 +152,6 @@ def test_cgroups_removed_while_they_are_read_never_look_unlimited(
         else:
             assert (done.returncode, done.stdout) == (1, "")
     assert mover.poll() is None, mover.stderr and mover.stderr.read()
-    assert len(paths) > 1, "the process did not move"
 
 
 def test_processes_that_end_while_they_are_explained_cost_one_line_at_the_most(top: Group) -> None:
