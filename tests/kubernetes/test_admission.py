@@ -66,7 +66,7 @@ def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     cluster("kubectl", "-n", "cgagent", "rollout", "status", "deployment/cgagent-webhook", "--timeout=90s")
     until_injected()
     yield
-    cluster("kubectl", "delete", "--ignore-not-found", "--wait=false", "-f", "-", text=manifest)
+    cluster("kubectl", "delete", "--ignore-not-found", "-f", "-", text=manifest)
 
 
 def apply_cluster_wide(manifest: str) -> None:
