@@ -65,6 +65,23 @@ def load(text: str, file: str) -> Node:
     return root
 
 
+def events(text: str) -> Iterator[Any]:
+    """PyYAML's events of `text`, for those who edit it in place; by libyaml where PyYAML has it.
+
+    Raises:
+        CgagentError: it is no YAML; the message names the line.
+    """
+    import yaml
+
+    try:
+        yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise CgagentError(f"{line}{error.problem or 'not YAML'}") from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise CgagentError(str(error).partition("\n")[0]) from None
+
+
 def _error(file: str, line: int, problem: str) -> CgagentError:
     where = f"{file}:{line}" if line else file
     return CgagentError(f"{where}: {problem}", exit_code=EXIT_CONFIG)

@@ -7,10 +7,9 @@ nothing; aliases stay aliases.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from cgagent.errors import CgagentError
 from cgagent.record import Record
+from cgagent.yamltext import events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,17 +97,13 @@ def documents(text: str) -> list[Document]:
     Raises:
         TreeError: it is no YAML.
     """
-    yaml = import_module("yaml")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return list(_Builder(yaml.parse(_parseable(text), Loader=loader)).documents())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f"line {mark.line + 1}: " if mark else ""
+        return list(_Builder(events(_parseable(text))).documents())
+    except TreeError:
+        raise
+    except CgagentError as error:
         hint = "a template has to be rendered first" if "{{" in text else ""
-        raise TreeError(f"{line}{error.problem or 'not YAML'}", hint) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise TreeError(str(error).partition("\n")[0]) from None
+        raise TreeError(error.message, hint) from None
 
 
 def _parseable(text: str) -> str:
@@ -117,8 +112,8 @@ def _parseable(text: str) -> str:
 
 
 class _Builder:
-    def __init__(self, events: Iterator[object]) -> None:
-        self._events = events
+    def __init__(self, stream: Iterator[object]) -> None:
+        self._events = stream
         self._anchors: dict[str, Node] = {}
 
     def documents(self) -> Iterator[Document]:
