@@ -16,19 +16,8 @@ from cgagent.parser import HELP, Parser, meant
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
 
-    from cgagent.parser import Arguments
-
-    class Command(Protocol):
-        """What a module in `cgagent.commands` offers."""
-
-        DESCRIPTION: str
-        EPILOG: str
-
-        def configure(self, parser: Parser) -> None: ...
-
-        def run(self, arguments: Arguments) -> int: ...
+    from cgagent.parser import Command
 
 
 # name -> (module below cgagent.commands, one line of help)

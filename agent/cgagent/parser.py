@@ -13,7 +13,18 @@ from cgagent.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Command(Protocol):
+        """What a module in `cgagent.commands` offers."""
+
+        DESCRIPTION: str
+        EPILOG: str
+
+        def configure(self, parser: Parser) -> None: ...
+
+        def run(self, arguments: Arguments) -> int: ...
+
 
 HELP = ("-h", "--help")
 REST = "..."  # argparse.REMAINDER: the words from this argument on, whatever they look like

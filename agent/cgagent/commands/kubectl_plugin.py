@@ -20,19 +20,8 @@ from cgagent.parser import HELP, Parser
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Protocol
 
-    from cgagent.parser import Arguments
-
-    class Command(Protocol):
-        """What `explain` here and the modules of the other commands offer."""
-
-        DESCRIPTION: str
-        EPILOG: str
-
-        def configure(self, parser: Parser) -> None: ...
-
-        def run(self, arguments: Arguments) -> int: ...
+    from cgagent.parser import Arguments, Command
 
 
 DESCRIPTION = "Explain a pod that runs: an ephemeral container beside it looks at the limits it really has."
