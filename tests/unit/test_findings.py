@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cgagent.cli import main
-from cgagent.report.variables import MAX_INT64, parse_gomaxprocs, parse_gomemlimit
+from cgagent.golang.runtime import NO_MEMORY_LIMIT, parse_memory_limit
+from cgagent.report.variables import parse_gomaxprocs
 
 REPOSITORY = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -292,17 +293,17 @@ def test_every_id_is_documented_and_every_documented_id_exists() -> None:
         ("3MiB", 3 << 20),
         ("2GiB", 2 << 30),
         ("1TiB", 1 << 40),
-        ("off", MAX_INT64),
-        ("9223372036854775807", MAX_INT64),
+        ("off", NO_MEMORY_LIMIT),
+        ("9223372036854775807", NO_MEMORY_LIMIT),
     ],
 )
 def test_gomemlimit_is_read_as_go_reads_it(text: str, size: int) -> None:
-    assert parse_gomemlimit(text) == size
+    assert parse_memory_limit(text) == size
 
 
 @pytest.mark.parametrize("text", ["1GB", "1G", "1.5GiB", "-1", "0x10", "off ", " 1", "KiB", "9223372036854775808", "٣"])
 def test_gomemlimit_that_ends_a_go_program_is_malformed(text: str) -> None:
-    assert parse_gomemlimit(text) is None
+    assert parse_memory_limit(text) is None
 
 
 def test_gomaxprocs_that_go_ignores_is_malformed() -> None:

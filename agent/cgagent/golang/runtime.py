@@ -133,7 +133,7 @@ def _memory(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> 
     if text == "off":
         return Expected(NO_MEMORY_LIMIT, "GOMEMLIMIT is off in its environment", ENVIRONMENT)
     if text:
-        size = _byte_count(text)
+        size = parse_memory_limit(text)
         if size is None:
             return Expected(None, f"GOMEMLIMIT '{text}' is malformed: the program ends at its start", ENVIRONMENT)
         return Expected(size, "GOMEMLIMIT is set in its environment", ENVIRONMENT)
@@ -141,8 +141,10 @@ def _memory(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> 
     return set_by_library or Expected(NO_MEMORY_LIMIT, "no Go version sets a memory limit by itself")
 
 
-def _byte_count(text: str) -> int | None:
-    """GOMEMLIMIT's syntax: a whole number of bytes, or one with B, KiB, MiB, GiB, TiB."""
+def parse_memory_limit(text: str) -> int | None:
+    """The bytes Go takes from GOMEMLIMIT `text`; `off`: no limit; None: malformed (src/runtime/string.go, parseByteCount)."""
+    if text == "off":
+        return NO_MEMORY_LIMIT
     digits = text.rstrip("BKMGTi")
     unit = text[len(digits) :]
     number = _whole(digits, NO_MEMORY_LIMIT)

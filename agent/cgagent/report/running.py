@@ -6,8 +6,8 @@ FINDINGS.md in the repository explains each finding's id.
 from __future__ import annotations
 
 from cgagent.errors import printable
+from cgagent.golang.runtime import NO_MEMORY_LIMIT, parse_memory_limit
 from cgagent.policy import GOMEMLIMIT
-from cgagent.report.variables import MAX_INT64, parse_gomemlimit
 from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def limits_started_with(environment: Mapping[str, str] | None) -> set[int]:
     if environment is None:
         return set()
     text = environment.get(GOMEMLIMIT, "")
-    size = parse_gomemlimit(text) if text else MAX_INT64
+    size = parse_memory_limit(text) if text else NO_MEMORY_LIMIT
     return set() if size is None else {size}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cgagent.golang.runtime import NO_MEMORY_LIMIT, parse_memory_limit
 from cgagent.policy import GOMAXPROCS, GOMEMLIMIT
 from cgagent.units import format_cpus, format_size
 
@@ -14,24 +15,7 @@ if TYPE_CHECKING:
     # id, level, message, remedy
     Fields = tuple[str, str, str, str]
 
-MAX_INT64 = (1 << 63) - 1
-_UNITS = (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1))
 _CLOSE = 0.95
-
-
-def parse_gomemlimit(text: str) -> int | None:
-    """The bytes Go takes from `text`; `off` is no limit; None: malformed (src/runtime/string.go, parseByteCount)."""
-    if text == "off":
-        return MAX_INT64
-    factor = 1
-    for unit, size in _UNITS:
-        if text.endswith(unit):
-            text, factor = text.removesuffix(unit), size
-            break
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        return None
-    value = int(text) * factor
-    return value if value <= MAX_INT64 else None
 
 
 def parse_gomaxprocs(text: str) -> int | None:
@@ -69,14 +53,14 @@ def _procs(picture: Picture, text: str) -> Iterator[Fields]:
 
 
 def _limit(picture: Picture, text: str) -> Iterator[Fields]:
-    size, memory = parse_gomemlimit(text), picture.limits.memory
+    size, memory = parse_memory_limit(text), picture.limits.memory
     if size is None:
         message = f"GOMEMLIMIT='{text}' is malformed: Go programs end at start with it"
         yield ("gomemlimit-malformed", "critical", message, "give bytes, or a number with KiB, MiB, GiB or TiB, or off")
     elif memory.bytes is not None and memory.counts:
         bound, better = format_size(memory.bytes), picture.decision.gomemlimit.value
         remedy = f"unset it, or set {better} (--override does)" if better else "unset it"
-        shown = "off" if size == MAX_INT64 else format_size(size)
+        shown = "off" if size == NO_MEMORY_LIMIT else format_size(size)
         if size > memory.bytes:
             message = (
                 f"GOMEMLIMIT={shown} in the environment is above the memory limit of {bound}: it holds nothing back"
