@@ -142,7 +142,7 @@ def _memory(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> 
 
 
 def parse_memory_limit(text: str) -> int | None:
-    """The bytes Go takes from GOMEMLIMIT `text`; `off`: no limit; None: malformed (src/runtime/string.go, parseByteCount)."""
+    """The bytes Go takes from `text`; `off` is no limit; None: malformed (src/runtime/string.go, parseByteCount)."""
     if text == "off":
         return NO_MEMORY_LIMIT
     digits = text.rstrip("BKMGTi")
