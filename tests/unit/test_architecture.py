@@ -14,7 +14,7 @@ LEVELS = (
     ("", "errors", "record"),
     ("units", "host", "parser", "yamltext"),
     ("cgroup", "helptext"),
-    ("golang", "given", "policy"),
+    ("golang", "given", "policy", "capture"),
     ("report.picture",),  # what all outputs show
     ("envfile", "report", "launch"),
     ("metrics", "kube"),  # the page that the sidecar serves is a report

@@ -38,12 +38,16 @@ def cpu_list(text: str, file: str) -> frozenset[int]:
     """
     line = one_line(text).strip(" \t")
     cpus: set[int] = set()
+    count = 0
     for part in line.split(",") if line else ():
         first, dash, last = part.partition("-")
         low = unsigned(first, file, _MAX_CPUS)
         high = unsigned(last, file, _MAX_CPUS) if dash else low
         if high < low:
             raise MalformedError(file, part, "expected a CPU list such as 0-3,8")
+        count += high - low + 1
+        if count > _MAX_CPUS + 1:  # the kernel names each once; a long text that names all again and again takes hours
+            raise MalformedError(file, line, "expected each CPU once")
         cpus.update(range(low, high + 1))
     return frozenset(cpus)
 

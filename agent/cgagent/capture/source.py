@@ -1,0 +1,115 @@
+"""Where a capture is read from: a FILE.tar.gz, or a directory that one was unpacked in, or any captured tree."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from cgagent.capture.archive import ARCHIVE_BYTES, assemble, unpack
+from cgagent.capture.layout import (
+    FILE_BYTES,
+    FILES,
+    MACHINE_FILES,
+    META,
+    PROCESS_FILES,
+    TOTAL_BYTES,
+    TREE,
+    Capture,
+    CaptureError,
+    Meta,
+    check_path,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ANEW = "name a file that cgagent capture wrote, or the directory that it was unpacked in"
+
+
+def load(path: str) -> Capture:
+    """The capture in the file or directory `path`; of a tree without a meta document what its files tell.
+
+    Raises:
+        CaptureError: it is none, damaged, hostile, or may not be read. The message names `path`.
+    """
+    try:
+        if os.path.isdir(path):
+            return _directory(path)
+        return unpack(_content(path, ARCHIVE_BYTES))
+    except CaptureError as error:
+        raise CaptureError(f"{path}: {error.message}", error.hint) from None
+    except OSError as error:
+        raise CaptureError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", _ANEW) from None
+
+
+def is_unpacked(path: str) -> bool:
+    """Whether `path` is a directory that a capture was unpacked in."""
+    return os.path.isfile(os.path.join(path, META)) and os.path.isdir(os.path.join(path, TREE))
+
+
+def _content(path: str, limit: int) -> bytes:
+    # O_NONBLOCK: a FIFO must not hold us.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CaptureError("it is not a regular file", _ANEW)
+        pieces, size = [os.read(fd, 1 << 16)], 0
+        while pieces[-1]:
+            size += len(pieces[-1])
+            if size > limit:
+                raise CaptureError(f"a file is larger than {limit >> 20} MiB", "captures are some tens of kB")
+            pieces.append(os.read(fd, 1 << 20))
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def _directory(path: str) -> Capture:
+    unpacked = is_unpacked(path)
+    top = os.path.join(path, TREE) if unpacked else path.rstrip("/") or "/"
+    files: dict[str, bytes] = {}
+    directories: set[str] = set()
+    total = 0
+    for name, is_directory in _walk(top):
+        check_path(name)
+        if is_directory:
+            directories.add(name)
+        else:
+            files[name] = _content(top + name, FILE_BYTES)
+            total += len(files[name])
+        if len(files) + len(directories) > FILES or total > TOTAL_BYTES:
+            raise CaptureError(f"it holds more than {FILES} files or {TOTAL_BYTES >> 20} MiB", _ANEW)
+    if unpacked:
+        return assemble(_content(os.path.join(path, META), FILE_BYTES), files, directories)
+    if not any(name.startswith("/proc/self/") for name in files):
+        raise CaptureError("it holds no proc/self", _ANEW)
+    return _without_meta(files, directories)
+
+
+def _walk(top: str) -> Iterator[tuple[str, bool]]:
+    """Paths below `top` that a capture holds, and whether each is a directory; links and devices are left out."""
+    # By name, not all of /proc and /sys: it might be the root of a whole machine.
+    queue = [*PROCESS_FILES, *MACHINE_FILES, "/sys/fs/cgroup"]
+    while queue:
+        path = queue.pop()
+        try:
+            mode = os.lstat(top + path).st_mode
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode):
+            yield path, True
+            queue += [f"{path}/{name}" for name in os.listdir(top + path)]
+        elif stat.S_ISREG(mode):
+            yield path, False
+
+
+def _without_meta(files: dict[str, bytes], directories: set[str]) -> Capture:
+    capture = Capture(Meta(), files, frozenset(directories))
+    online = capture.text("/sys/devices/system/cpu/online")
+    capture.meta.online = online.strip() if online is not None else None
+    for line in (capture.text("/proc/meminfo") or "").split("\n"):
+        digits = line.removeprefix("MemTotal:").strip(" ").removesuffix(" kB")
+        if line.startswith("MemTotal:") and digits.isascii() and digits.isdigit() and len(digits) < 18:
+            capture.meta.memory_total = int(digits) * 1024
+    return capture
