@@ -82,16 +82,27 @@ class Host:
             ReadError: it is absent, not permitted, vanished meanwhile, no regular file, or over `limit` bytes.
         """
         try:
-            # O_NONBLOCK: a FIFO in a captured tree must not hold us.
-            fd = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            fd = self.open(path)
+            try:
+                return _read_all(fd, path, limit).decode("utf-8", "surrogateescape")
+            finally:
+                os.close(fd)
         except OSError as error:
             raise ReadError.of(path, error) from None
-        try:
-            return _read_all(fd, path, limit).decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise ReadError.of(path, error) from None
-        finally:
+
+    def open(self, path: str) -> int:
+        """A descriptor of `path`, an absolute path below the root, to read from.
+
+        Raises:
+            ReadError: it is no regular file.
+            OSError: it can't be opened.
+        """
+        # O_NONBLOCK: a FIFO in a captured tree must not hold us.
+        fd = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
+            raise ReadError(path, UNSUITABLE, "not a regular file")
+        return fd
 
     def read_if_there(self, path: str, limit: int = FILE_LIMIT) -> str | None:
         """As `read`, but None where the file is absent (this kernel or this level has no such file)."""
@@ -173,8 +184,6 @@ class Host:
 
 def _read_all(fd: int, path: str, limit: int) -> bytes:
     # No size is asked for: procfs and cgroupfs say 0 or 4096 whatever the file holds.
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise ReadError(path, UNSUITABLE, "not a regular file")
     first = os.read(fd, 65536)
     pieces, size = [first], len(first)
     while pieces[-1]:

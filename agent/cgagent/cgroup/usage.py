@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from cgagent.cgroup.dialect import Get, Number
+    from cgagent.host import Host
+
+    Getter = Callable[[Host, str], Get]
 
     V = TypeVar("V", bound=Mapping[str, object])
 
@@ -64,43 +67,54 @@ class Usage(Record):
         self.errors: list[str] = []
 
 
-def read_usage(limits: Limits) -> Usage:
-    """Read the usage of the cgroups where `limits` were found."""
-    usage = Usage()
+class _Reading(Record):
+    """What has been read so far, and how a cgroup's files are read."""
+
+    __slots__ = ("getter", "usage")
+
+    def __init__(self, getter: Getter) -> None:
+        self.usage = Usage()
+        self.getter = getter
+
+
+def read_usage(limits: Limits, getter: Getter = getter) -> Usage:
+    """Read the usage of the cgroups where `limits` were found, by `getter`."""
+    reading = _Reading(getter)
+    usage = reading.usage
     cpu, memory = _innermost(limits, "cpu"), _innermost(limits, "memory")
     if cpu:
         read = cpu[0].dialect.cpu_throttling
-        usage.cpu.update(_read(usage, cpu, cpu[0].dialect.cpu_settings) or {})
+        usage.cpu.update(_read(reading, cpu, cpu[0].dialect.cpu_settings) or {})
         limited = {link.path for link in limits.cpu.chain if link.quota.cores is not None}
-        usage.throttling_by_path = _by_path(usage, cpu[0], limited, read)
+        usage.throttling_by_path = _by_path(reading, cpu[0], limited, read)
         # One reading for both: a second one would differ from the first.
         own = usage.throttling_by_path.get(cpu[1].path)
-        usage.throttling = (_read(usage, cpu, read) or {}) if own is None else own
+        usage.throttling = (_read(reading, cpu, read) or {}) if own is None else own
     accounting = _innermost(limits, "cpuacct")
     if accounting:
-        usage.cpu.update(_read(usage, accounting, accounting[0].dialect.cpu_usage) or {})
+        usage.cpu.update(_read(reading, accounting, accounting[0].dialect.cpu_usage) or {})
     if memory:
-        usage.memory_events = _read(usage, memory, memory[0].dialect.memory_events) or {}
+        usage.memory_events = _read(reading, memory, memory[0].dialect.memory_events) or {}
         limited = {link.path for link in limits.memory.chain if link.bytes is not None}
-        usage.memory_by_path = _by_path(usage, memory[0], limited, memory[0].dialect.memory_usage)
+        usage.memory_by_path = _by_path(reading, memory[0], limited, memory[0].dialect.memory_usage)
         own = usage.memory_by_path.get(memory[1].path)
-        usage.memory = (_read(usage, memory, memory[0].dialect.memory_usage) or {}) if own is None else own
+        usage.memory = (_read(reading, memory, memory[0].dialect.memory_usage) or {}) if own is None else own
     pids = _innermost(limits, "pids")
     if pids:
-        usage.pids = _read(usage, pids, _pids) or {}
+        usage.pids = _read(reading, pids, _pids) or {}
     for resource in PRESSURES:
-        pressure = _read_pressure(usage, limits, resource)
+        pressure = _read_pressure(reading, limits, resource)
         if pressure:
             usage.pressure[resource] = pressure
     return usage
 
 
 def _by_path(
-    usage: Usage, hierarchy: Hierarchy, paths: set[str], read: Callable[[Get], dict[str, Number]]
+    reading: _Reading, hierarchy: Hierarchy, paths: set[str], read: Callable[[Get], dict[str, Number]]
 ) -> dict[str, dict[str, Number]]:
     """What `read` gives for each level of `hierarchy` whose path is one of `paths`."""
     levels = [level for level in hierarchy.levels if level.path in paths]
-    return {level.path: _read(usage, (hierarchy, level), read) or {} for level in levels}
+    return {level.path: _read(reading, (hierarchy, level), read) or {} for level in levels}
 
 
 def _innermost(limits: Limits, controller: str) -> tuple[Hierarchy, Level] | None:
@@ -111,10 +125,10 @@ def _innermost(limits: Limits, controller: str) -> tuple[Hierarchy, Level] | Non
     return hierarchy, hierarchy.levels[0]
 
 
-def _read(usage: Usage, where: tuple[Hierarchy, Level], read: Callable[[Get], V]) -> V | None:
+def _read(reading: _Reading, where: tuple[Hierarchy, Level], read: Callable[[Get], V]) -> V | None:
     """What `read` gives. A file that can't be read or understood is noted, and then counts as absent."""
     host, directory = where[1].directories[0]
-    get = getter(host, directory)
+    get = reading.getter(host, directory)
     bad: set[str] = set()
     while True:
         try:
@@ -123,7 +137,7 @@ def _read(usage: Usage, where: tuple[Hierarchy, Level], read: Callable[[Get], V]
             file, message = error.file, error.at(f"{host.shown(directory)}/{error.file}").message
         except ReadError as error:
             file, message = error.path.rpartition("/")[2], error.message
-        usage.errors.append(message)
+        reading.usage.errors.append(message)
         if file in bad:
             return None
         bad.add(file)
@@ -133,11 +147,11 @@ def _pids(get: Get) -> dict[str, int | None]:
     return {"current": number(get, "pids.current"), "limit": number(get, "pids.max")}
 
 
-def _read_pressure(usage: Usage, limits: Limits, resource: str) -> dict[str, float] | None:
+def _read_pressure(reading: _Reading, limits: Limits, resource: str) -> dict[str, float] | None:
     """PSI of the process's v2 cgroup, which a hybrid host has too; absent where the kernel keeps none."""
     for hierarchy in limits.standing.hierarchies:
         if hierarchy.version == 2 and hierarchy.standing not in (INVISIBLE, STRANGER):
-            return _read(usage, (hierarchy, hierarchy.levels[0]), lambda get: pressure(get, f"{resource}.pressure"))
+            return _read(reading, (hierarchy, hierarchy.levels[0]), lambda get: pressure(get, f"{resource}.pressure"))
     return None
 
 

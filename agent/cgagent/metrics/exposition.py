@@ -6,6 +6,8 @@ exemplars and histograms, at 2.5 times the time of ours. The tests compare ours 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cgagent.metrics.client import floatToGoString
 
 TYPE_CHECKING = False
@@ -22,8 +24,11 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # 2.5 to 2.50 ask for 0.0.1 too; what changed up to 1.0.0 does not occur here.
 _OPENMETRICS_VERSIONS = ("", "1.0.0", "0.0.1")
+# Headers, and what they mean: each scraper sends the same again and again.
+_REMEMBERED = 16
 
 
+@lru_cache(_REMEMBERED)
 def choose(accept: str) -> tuple[Encoder, str]:
     """The encoder and Content-Type for an Accept header: OpenMetrics where it is asked for and not disliked."""
     wanted = {TEXT: -1.0, OPENMETRICS: -1.0}
@@ -38,6 +43,7 @@ def choose(accept: str) -> tuple[Encoder, str]:
     return encode_text, TEXT
 
 
+@lru_cache(_REMEMBERED)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether an Accept-Encoding header asks for gzip."""
     return any(
@@ -75,8 +81,17 @@ def _lines(registry: CollectorRegistry, counter_suffix: str, escape_help: Callab
         name = family.name + counter_suffix if family.type == "counter" else family.name
         yield f"# HELP {name} {escape_help(family.documentation)}\n# TYPE {name} {family.type}\n"
         for sample in family.samples:
-            labels = ",".join(f'{key}="{_escape(value)}"' for key, value in sorted(sample.labels.items()))
-            yield f"{sample.name}{'{' + labels + '}' if labels else ''} {floatToGoString(sample.value)}\n"
+            labels = _labels(sample.labels) if sample.labels else ""
+            yield f"{sample.name}{labels} {_number(sample.value)}\n"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return "{" + ",".join([f'{key}="{_escape(value)}"' for key, value in sorted(labels.items())]) + "}"
+
+
+def _number(value: float) -> str:
+    # Where the library's way to write it is Python's too, at half the time.
+    return repr(float(value)) if -1e6 < value < 1e6 else floatToGoString(value)
 
 
 def _escape_text(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 
+from cgagent.cgroup.openfiles import OpenFiles
 from cgagent.cgroup.usage import read_usage
 from cgagent.errors import CgagentError
 from cgagent.golang import buildinfo
@@ -13,6 +15,7 @@ from cgagent.watch.target import environment_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cgagent.cgroup.usage import Usage
     from cgagent.golang.buildinfo import BuildInfo
     from cgagent.host import Host
     from cgagent.watch.sight import Sight
@@ -29,6 +32,9 @@ class Shown:
         self._last: tuple[Sight, str] | None = None
         self._program: Program | None = None
         self._follower = Follower()
+        self._reading = threading.Lock()
+        self._files = OpenFiles()
+        self._found: Sight | None = None
 
     @property
     def sight(self) -> Sight | None:
@@ -49,11 +55,18 @@ class Shown:
             raise CgagentError("nothing has been seen yet", "the log says what is waited for")
         sight, pid = self._last
         _, program, environment = self._program_of(pid)
-        usage = read_usage(sight.limits)
+        usage = self._usage(sight)
         # Our own process is no Go program, and a captured tree holds none that runs.
         running, unknown = (None, None) if pid == "self" or not self._host.live else self._follower.running(pid)
         root = self._host.root
         return Picture(pid, root, sight.limits, usage, sight.decision, environment, program, running, unknown)
+
+    def _usage(self, sight: Sight) -> Usage:
+        with self._reading:
+            if self._found is not sight:
+                self._files.look_again()
+                self._found = sight
+            return read_usage(sight.limits, self._files.getter)
 
     def _program_of(self, pid: str) -> Program:
         """What runs as `pid`: read once for each process."""
