@@ -10,7 +10,7 @@ from cgagent.cgroup.process import Problem, Standing
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
 from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
 from cgagent.host import Host, ReadError
-from cgagent.policy import GOMAXPROCS, GOMAXPROCS_MODES, ROUNDINGS, Policy, decide, parse_yes
+from cgagent.policy import GOMAXPROCS_MODES, ROUNDINGS, Policy, decide, parse_yes
 from cgagent.units import CPU_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
@@ -158,19 +158,16 @@ class Settled:
 
     def _own_procs(self, binary: str | None) -> int | None:
         """The GOMAXPROCS that the program itself keeps current; None where it keeps none, or is not known."""
-        if binary is None or self.limits.cpu.foreign:
+        if binary is None:
             return None
         from cgagent.golang import buildinfo
-        from cgagent.golang.expected import RUNTIME
-        from cgagent.golang.runtime import predict
+        from cgagent.golang.runtime import own_procs
 
         try:
             info = buildinfo.read(binary)
         except CgagentError:
             return None
-        environment = {name: value for name, value in (self.environment or {}).items() if name != GOMAXPROCS}
-        expected = predict(info, self.limits, environment).gomaxprocs if info is not None else None
-        return expected.value if expected and expected.setter == RUNTIME and expected.follows else None
+        return None if info is None else own_procs(info, self.limits, self.environment or {})
 
     def check(self, command: str) -> int:
         """Say on stderr what a person must know before the decision is used; return 0, or 3 to stop.

@@ -8,7 +8,7 @@ can't be read from its build.
 from __future__ import annotations
 
 from cgagent.golang import libraries, sight
-from cgagent.golang.expected import ENVIRONMENT, Expected, Library
+from cgagent.golang.expected import ENVIRONMENT, RUNTIME, Expected, Library
 from cgagent.record import Record
 from cgagent.units import format_cores
 
@@ -46,6 +46,15 @@ def predict(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> 
     return Prediction(
         _procs(info, limits, environment), _memory(info, limits, environment), libraries.find(info.dependencies)
     )
+
+
+def own_procs(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> int | None:
+    """The GOMAXPROCS that the program's own runtime reaches and keeps current if nobody sets it; None: it does not."""
+    if limits.cpu.foreign:
+        return None
+    unset = {name: value for name, value in environment.items() if name != "GOMAXPROCS"}
+    expected = _procs(info, limits, unset)
+    return expected.value if expected.setter == RUNTIME and expected.follows else None
 
 
 def _procs(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> Expected:

@@ -16,6 +16,7 @@ from cgagent.watch.changes import Changes, directory_place, limit_places
 from cgagent.watch.hold import Hold
 from cgagent.watch.hooks import Change, Runner
 from cgagent.watch.output import Output
+from cgagent.watch.program import Programs
 from cgagent.watch.shown import Shown
 from cgagent.watch.sight import Sight, look, look_ahead
 from cgagent.watch.tally import Tally
@@ -32,14 +33,18 @@ if TYPE_CHECKING:
     from cgagent.watch.changes import Place
     from cgagent.watch.config import Configuration
     from cgagent.watch.log import Log
+    from cgagent.watch.program import TargetProgram
     from cgagent.watch.settings import Settings
+    from cgagent.watch.target import Target
 
 # What falls due: the end of a burst, a look that no sign has asked for, another try at the target or the env file,
-# counting events, saving the counters.
-SETTLE, POLL, SEARCH, RETRY, COUNT, SAVE = "settle", "poll", "search", "retry", "count", "save"
+# another look at a target that is new, counting events, saving the counters.
+SETTLE, POLL, SEARCH, RETRY, NEW, COUNT, SAVE = "settle", "poll", "search", "retry", "new", "count", "save"
 _BLIND_POLL = 1.0
 # After a look that has shown nothing: it may have been the wrong moment. Each pause is twice the one before.
 _SOON, _WORTH_TELLING, _AGAIN = 0.02, 0.3, 1.0
+# After a target was found: what starts it may become the application only now (exec), and Go needs a moment.
+_NEW = 0.25
 _SAVE_EVERY = 1.0
 
 
@@ -66,6 +71,10 @@ class Agent:
         self._shown = Shown(host)
         self._due: dict[str, float] = {POLL: 0.0}
         self._pause = _SOON
+        self._programs = Programs(host)
+        self._program: TargetProgram | None = None
+        self._told_of: Target | None = None
+        self._age = _NEW
 
     @property
     def _settings(self) -> Settings:
@@ -156,7 +165,7 @@ class Agent:
             del self._due[name]
         if ripe & {SETTLE, POLL} and self._configuration.has_changed():
             self._reload()
-        if ripe & {SETTLE, POLL, SEARCH, RETRY}:
+        if ripe & {SETTLE, POLL, SEARCH, RETRY, NEW}:
             self._look()
         elif COUNT in ripe:
             self._count_events()
@@ -185,7 +194,7 @@ class Agent:
         """
         try:
             pid = self._hold.find(self._settings)
-            sight = look(self._host, self._settings, pid, os.environ)
+            sight = look(self._host, self._settings, pid, os.environ, self._runs(pid))
         except NoTargetError as error:
             self._troubles.tell("target", error.line(), waiting=True)
             return self._without_target()
@@ -203,6 +212,13 @@ class Agent:
         self._troubles.tell("target", "")
         return sight
 
+    def _runs(self, pid: str) -> TargetProgram | None:
+        """What process `pid` runs; what the one before it ran, as long as it is still what starts the application."""
+        program = self._programs.of(pid)
+        if program.build is not None or self._program is None:
+            self._program = program
+        return self._program
+
     def _without_target(self) -> Sight | None:
         """What can be decided while there is no target: from what is given, but nothing above what was seen last."""
         try:
@@ -212,7 +228,7 @@ class Agent:
             self._troubles.tell("limits given", "")
             if given.cpu is None and given.memory is None:
                 return None
-            return look(self._host, self._settings, "self", os.environ)
+            return look(self._host, self._settings, "self", os.environ, None)
         except CgagentError as error:
             self._troubles.tell("limits given", error.line())
             return None
@@ -239,8 +255,18 @@ class Agent:
         told = self._output.write(self._settings, env, sight.limits)
         if told is None:
             self._due[RETRY] = time.monotonic() + self._output.pause(self._settings.poll)
-        elif told != env:
+        else:
+            # Where nothing has changed, hooks that keep something true still see to it.
             self._runner.submit(Change(told, env, sight.limits, self._hold.target, self._settings.env_file))
+            self._look_again_at_new()
+
+    def _look_again_at_new(self) -> None:
+        """Look at a target that was found just now again and again, each time after twice the pause before."""
+        if self._hold.target is not self._told_of:
+            self._told_of, self._age = self._hold.target, _NEW
+        if self._hold.target is not None and self._age < self._settings.poll and NEW not in self._due:
+            self._due[NEW] = time.monotonic() + self._age
+            self._age *= 2
 
     def _lose_target(self) -> None:
         """The target has ended: its cgroup is still there for some milliseconds, with what it died of."""
@@ -256,4 +282,5 @@ class Agent:
         before = self._settings
         if self._configuration.reload(self.counters, self._log):
             self._runner.use(self._settings.hooks)
-            self._hold.reconsider(before, self._settings)
+            if self._hold.reconsider(before, self._settings):
+                self._program = None

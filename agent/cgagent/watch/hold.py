@@ -80,15 +80,17 @@ class Hold:
         pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
         return pause
 
-    def reconsider(self, before: Settings, now: Settings) -> None:
-        """Let go of the target if new settings choose another."""
+    def reconsider(self, before: Settings, now: Settings) -> bool:
+        """Let go of the target if new settings choose another; whether they do."""
 
         def choice(settings: Settings) -> tuple[str | None, ...]:
             return settings.target, settings.target_name, settings.target_exe
 
-        if choice(before) != choice(now):
-            self.release()
-            self.pid = "self"
+        if choice(before) == choice(now):
+            return False
+        self.release()
+        self.pid = "self"
+        return True
 
     def release(self) -> None:
         """Let go of it."""

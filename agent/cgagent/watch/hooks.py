@@ -33,7 +33,7 @@ class Change(Record):
     """What hooks are told.
 
     Attributes:
-        old, new: the variables before and after; a variable that is not set is not in there.
+        old, new: the variables before and after, which may be the same; a variable that is not set is not in there.
         limits: what they follow from.
         target: the process that they are for; None where it is not running.
         env_file: where they are written; None: nowhere.
@@ -89,13 +89,19 @@ class Hook:
         name: what logs and metrics call it.
         timeout: the seconds that it may take.
         needs_target: whether it acts on the target process.
+        keeps: whether it keeps something true, and so is asked even where nothing has changed.
     """
 
     needs_target = False
+    keeps = False
 
     def __init__(self, name: str, timeout: float) -> None:
         self.name = name
         self.timeout = timeout
+
+    def is_due(self, change: Change) -> bool:
+        """Whether there is something to do. Asked after each look at the target, changed or not."""
+        return change.old != change.new
 
     def run(self, change: Change) -> None:
         """Do it.
@@ -107,6 +113,9 @@ class Hook:
 
     def cancel(self) -> None:
         """Cut short what runs: the agent ends."""
+
+    def close(self) -> None:
+        """Let go of what is held: another configuration is in force."""
 
 
 class Runner:
@@ -120,6 +129,7 @@ class Runner:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._reasons: dict[str, str] = {}
 
     def use(self, hooks: list[Hook]) -> None:
         """Run these from the next change on."""
@@ -127,11 +137,13 @@ class Runner:
         # A scrape may be reading: replaced, not changed.
         self._counters.hook_runs = none | self._counters.hook_runs
         self._counters.hook_failures = none | self._counters.hook_failures
-        self._hooks = hooks
+        before, self._hooks = self._hooks, hooks
+        for hook in before:
+            hook.close()
 
     def submit(self, change: Change) -> None:
-        """Have the hooks run for `change`, after those for the changes before."""
-        if not self._hooks:
+        """Have those hooks run that are due by `change`, after those for the changes before."""
+        if not any(hook.keeps or change.old != change.new for hook in self._hooks):
             return
         with self._condition:
             self._pending = change.after(self._pending) if self._pending else change
@@ -160,12 +172,11 @@ class Runner:
                 change, self._pending = self._pending, None
             if self._closed or change is None:
                 return
-            if change.old != change.new:
-                for hook in self._hooks:
-                    self._run(hook, change)
+            for hook in self._hooks:
+                self._run(hook, change)
 
     def _run(self, hook: Hook, change: Change) -> None:
-        if self._closed:
+        if self._closed or not hook.is_due(change):
             return
         start = time.monotonic()
         self._counters.hook_runs[hook.name] += 1
@@ -173,7 +184,10 @@ class Runner:
             hook.run(change)
         except HookError as error:
             self._counters.hook_failures[hook.name] += 1
-            if not self._closed:
+            told = self._reasons.get(hook.name) == error.message and change.old == change.new
+            self._reasons[hook.name] = error.message
+            if not self._closed and not told:
                 self._log.warning("hook failed", hook=hook.name, reason=error.message)
         else:
+            self._reasons.pop(hook.name, None)
             self._log.info("hook run", hook=hook.name, seconds=f"{time.monotonic() - start:.3f}")

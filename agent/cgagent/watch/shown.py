@@ -8,20 +8,14 @@ import threading
 from cgagent.cgroup.openfiles import OpenFiles
 from cgagent.cgroup.usage import read_usage
 from cgagent.errors import CgagentError
-from cgagent.golang import buildinfo
 from cgagent.golang.live.follower import Follower
 from cgagent.report.picture import Picture
-from cgagent.watch.target import environment_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.cgroup.usage import Usage
-    from cgagent.golang.buildinfo import BuildInfo
     from cgagent.host import Host
     from cgagent.watch.sight import Sight
-
-    # PID, its program's build information, the variables that it was started with.
-    Program = tuple[str, BuildInfo | None, dict[str, str] | None]
 
 
 class Shown:
@@ -30,7 +24,6 @@ class Shown:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._last: tuple[Sight, str] | None = None
-        self._program: Program | None = None
         self._follower = Follower()
         self._reading = threading.Lock()
         self._files = OpenFiles()
@@ -54,12 +47,13 @@ class Shown:
         if self._last is None:
             raise CgagentError("nothing has been seen yet", "the log says what is waited for")
         sight, pid = self._last
-        _, program, environment = self._program_of(pid)
         usage = self._usage(sight)
         # Our own process is no Go program, and a captured tree holds none that runs.
         running, unknown = (None, None) if pid == "self" or not self._host.live else self._follower.running(pid)
         root = self._host.root
-        return Picture(pid, root, sight.limits, usage, sight.decision, environment, program, running, unknown)
+        build = sight.program.build if sight.program else None
+        environment = sight.program.environment if sight.program else dict(os.environ)
+        return Picture(pid, root, sight.limits, usage, sight.decision, environment, build, running, unknown)
 
     def _usage(self, sight: Sight) -> Usage:
         with self._reading:
@@ -67,16 +61,3 @@ class Shown:
                 self._files.look_again()
                 self._found = sight
             return read_usage(sight.limits, self._files.getter)
-
-    def _program_of(self, pid: str) -> Program:
-        """What runs as `pid`: read once for each process."""
-        if pid == "self":
-            return pid, None, dict(os.environ)
-        known = self._program
-        if known is None or known[0] != pid:
-            try:
-                info = buildinfo.read(f"/proc/{pid}/exe")
-            except CgagentError:
-                info = None  # not permitted, or gone
-            known = self._program = (pid, info, environment_of(self._host, pid))
-        return known

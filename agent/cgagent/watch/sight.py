@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cgagent.given import GivenLimits
     from cgagent.host import Host
     from cgagent.policy import Decision
+    from cgagent.watch.program import TargetProgram
     from cgagent.watch.settings import Settings
 
 
@@ -36,22 +37,25 @@ class Sight(Record):
             limit could not be read is not in there, one without a limit is None.
         cgroup: identifies the memory cgroup among all that this machine has had since it booted; "" for none.
         events: the memory events that the kernel counted there.
+        program: what the target runs; None: not known.
     """
 
-    __slots__ = ("cgroup", "decision", "events", "known", "limits")
+    __slots__ = ("cgroup", "decision", "events", "known", "limits", "program")
 
-    def __init__(self, limits: Limits, decision: Decision) -> None:
+    def __init__(self, limits: Limits, decision: Decision, program: TargetProgram | None = None) -> None:
         self.limits = limits
         self.decision = decision
+        self.program = program
         self.known = _known(limits)
         self.cgroup, self.events = memory_events(limits)
 
 
-def look(host: Host, settings: Settings, pid: str, environ: Mapping[str, str]) -> Sight:
+def look(host: Host, settings: Settings, pid: str, environ: Mapping[str, str], program: TargetProgram | None) -> Sight:
     """Read the limits of process `pid`, apply what is given, decide.
 
     Where `pid` is another process than ourselves, its cgroup is what is and what is given is what is wished: the
     smaller of the two counts. So a lower GOMEMLIMIT goes ahead of the limit, and a higher one never does.
+    `program` is what it runs, where that is known: GOMAXPROCS may be left to it.
 
     Raises:
         CgagentError: the process has ended or may not be read, or what is given can't be.
@@ -64,7 +68,13 @@ def look(host: Host, settings: Settings, pid: str, environ: Mapping[str, str]) -
         _demand_reach(host, limits, pid)
         if given.limits_from != "cgroup":
             heed_wish(limits, given)
-    return Sight(limits, decide(limits, settings.policy, environ))
+    return _decided(limits, settings, environ, program)
+
+
+def _decided(limits: Limits, settings: Settings, environ: Mapping[str, str], program: TargetProgram | None) -> Sight:
+    # What its runtime reaches follows from its cgroup: where less is wished, it is not there yet.
+    decision = decide(limits, settings.policy, environ, lambda: program.own_procs(limits) if program else None)
+    return Sight(limits, decision, program)
 
 
 def _demand_reach(host: Host, limits: Limits, pid: str) -> None:
@@ -103,7 +113,7 @@ def look_ahead(sight: Sight, settings: Settings, environ: Mapping[str, str]) -> 
     limits = copy(sight.limits)
     limits.cpu, limits.memory = copy(limits.cpu), copy(limits.memory)
     heed_wish(limits, settings.given())
-    return Sight(limits, decide(limits, settings.policy, environ))
+    return _decided(limits, settings, environ, sight.program)
 
 
 def memory_events(limits: Limits) -> tuple[str, dict[str, int]]:

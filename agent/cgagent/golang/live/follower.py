@@ -12,13 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.golang.live.program import Running
 
-_AGAIN = 30.0  # seconds until what could not be read is tried anew: a search costs some 10 ms
+_AGAIN = 30.0  # a search costs some 10 ms
 
 
 class Follower:
     """Keeps hold of the program that a process runs. May be asked by any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, again: float = _AGAIN) -> None:
+        """`again`: seconds until what could not be read is tried anew."""
+        self._again = again
         self._lock = threading.Lock()
         self._pid = ""
         self._program: Program | None = None
@@ -39,7 +41,7 @@ class Follower:
                     had, refusal = self._program is not None, error
                     self._forget()
                     if not (had and error.kind == GONE):
-                        self._refusal, self._not_before = error, time.monotonic() + _AGAIN
+                        self._refusal, self._not_before = error, time.monotonic() + self._again
                         break
             return None, None if refusal.kind in (FOREIGN, GONE) else refusal.line()
 
