@@ -173,6 +173,20 @@ class TestBite:
         assert cpu["throttled_share"] > 0.5
         assert re.search(r"throttled in \d+ of \d+ periods, .*quota 0\.2 CPUs", done.stderr)
 
+    def test_throttling_is_told_of_a_command_that_succeeded(self) -> None:
+        spin = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+        done = run(["--cpus", "0.1"], "sh", "-c", spin)
+        assert (done.code, done.stdout) == (0, "")
+        assert re.search(r"throttled in \d+ of \d+ periods, .*quota 0\.1 CPUs", done.stderr)
+
+    def test_an_end_that_no_limit_had_a_part_in_loads_no_report(self) -> None:
+        done = run(
+            ["--memory", "64Mi", "--pids-limit", "50"], "true", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+        )
+        assert done.code == 0
+        assert "cgagent.launch.cgroups" in done.stderr
+        assert "cgagent.launch.report" not in done.stderr
+
     def test_a_process_in_a_cpuset_sees_and_gets_only_those_cpus(self) -> None:
         assert run(["--cpuset-cpus", "0"], "nproc").stdout == "1\n"
 

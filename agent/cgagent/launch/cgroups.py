@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 # v1's name of a controller -> v2's
 V2_NAMES = {"blkio": "io"}
-# Files whose count under that key says so, where they are.
+# Files whose count under that key says that a limit was met, where they are.
 _REFUSALS = (
     ("memory", ("memory.oom_control", "memory.events"), "oom_kill"),
     ("pids", ("pids.events",), "max"),
+    ("cpu", ("cpu.stat",), "nr_throttled"),
 )
 
 
@@ -173,14 +174,15 @@ class Cgroups:
         return next((one for one in self.made if one.version == 2), None)
 
     def has_refused(self) -> bool:
-        """Whether a limit has had the kernel kill a process or refuse a fork."""
+        """Whether a limit has had the kernel kill a process, refuse a fork or throttle."""
         for controller, files, key in _REFUSALS:
             cgroup = self.find(controller)
             if cgroup is None:
                 continue
             for file in files:
                 for line in read(f"{cgroup.directory}/{file}").split("\n"):
-                    if line.startswith(key) and line != f"{key} 0":
+                    name, _, count = line.partition(" ")
+                    if name == key and count != "0":
                         return True
         return False
 
