@@ -28,6 +28,7 @@ COMMANDS = {
     "watch": ("watch", "the sidecar: keep the env file current, run hooks, serve metrics"),
     "config": ("config", "check a config file of watch, or print an example"),
     "run": ("run", "run a command in new namespaces under a container's limits"),
+    "capture": ("capture", "take a container's layout along, for explain --root and run --replay"),
     "tune": ("tune", "bring a new memory limit to a running Go program, without a restart"),
     "top": ("top", "what every Go process here really runs with, live"),
     "wait": ("wait", "wait until an env file is there"),

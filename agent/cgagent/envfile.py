@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 
-from cgagent import __version__
+from cgagent import __version__, wholefile
 from cgagent.cgroup.limits import Limits
 from cgagent.errors import CgagentError, UsageError, printable
 from cgagent.policy import VARIABLES
@@ -24,17 +23,7 @@ FORMATS = ("dotenv", "docker", "shell", "json")
 _MARK = "# written by cgagent"
 _OLD_LIMIT = 1 << 20
 _MODE = 0o644
-_STALE_SECONDS = 60.0
 
-_HINTS = {
-    "No space left on device": "free some space there",
-    "Read-only file system": "mount a writable volume there, such as an emptyDir",
-    "Permission denied": "let this user write to the directory",
-    "No such file or directory": "create the directory first",
-    "Not a directory": "name a file in a directory",
-    "Is a directory": "name a file",
-    "File name too long": "give a shorter name",
-}
 _READ_HINTS = {"Permission denied": "let this user read the file"}
 
 
@@ -144,13 +133,13 @@ def read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _failure("read", path, error) from None
+        raise wholefile.failure("read", path, error, _READ_HINTS) from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise CgagentError(f"cannot read {path}: not a regular file", "remove it or name another")
         data = os.read(fd, _OLD_LIMIT + 1)
     except OSError as error:
-        raise _failure("read", path, error) from None
+        raise wholefile.failure("read", path, error, _READ_HINTS) from None
     finally:
         os.close(fd)
     if len(data) > _OLD_LIMIT:
@@ -161,32 +150,15 @@ def read(path: str) -> str | None:
 def write(path: str, text: str, mode: int | None = None) -> bool:
     """Make `path` hold `text`: True if it was written, False if it held it already, with `mode` if one is asked for.
 
-    A temporary file in the same directory is written, flushed and renamed, so a reader sees the old file or
-    the new one, whatever happens meanwhile. A symbolic link to a file, a FIFO or a stranger's file under that
-    name is replaced, not followed; a device, or a link to what is no file, is refused.
+    A reader sees the old file or the new one, whatever happens meanwhile (`wholefile.replace`).
 
     Raises:
         CgagentError: the file could not be written; the old one is as it was.
     """
     if _holds(path, text, mode):
         return False
-    if _leads_to_no_file(path):
-        raise CgagentError(f"cannot write {path}: it is no file to replace", "name a file, or - to print")
-    directory, name = os.path.split(path)
-    directory = directory or "."
-    temporary = os.path.join(directory, f".{name}.cgagent-{os.urandom(6).hex()}")
-    renamed = False
-    try:
-        _write_flushed(temporary, text.encode("utf-8", "surrogateescape"), _MODE if mode is None else mode)
-        os.rename(temporary, path)
-        renamed = True
-        _flush_directory(directory)
-    except OSError as error:
-        raise _failure("write", path, error) from None
-    finally:
-        if not renamed:
-            _remove(temporary)
-    _remove_stale(directory, f".{name}.cgagent-")
+    data = text.encode("utf-8", "surrogateescape")
+    wholefile.replace(path, data, _MODE if mode is None else mode)
     return True
 
 
@@ -198,70 +170,6 @@ def _holds(path: str, text: str, mode: int | None) -> bool:
         return read(path) == text
     except (OSError, CgagentError):
         return False
-
-
-def _leads_to_no_file(path: str) -> bool:
-    """Whether replacing `path` would break a device (/dev/null), or a name that stands for a stream (/dev/stdout)."""
-    try:
-        own, target = os.lstat(path).st_mode, os.stat(path).st_mode
-        if stat.S_ISLNK(own):
-            return not stat.S_ISREG(target) or os.readlink(path).startswith("/proc/")
-    except OSError:
-        return False
-    return stat.S_ISCHR(own) or stat.S_ISBLK(own)
-
-
-def _write_flushed(path: str, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-        os.fchmod(fd, mode)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass  # it was never made, or the file system is gone: the failure that led here is told
-
-
-def _flush_directory(directory: str) -> None:
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return  # a directory may be writable and not readable
-    try:
-        os.fsync(fd)
-    except OSError:
-        pass  # some file systems can't; the rename itself was atomic
-    finally:
-        os.close(fd)
-
-
-def _remove_stale(directory: str, prefix: str) -> None:
-    """Remove temporary files that a writer left when it was killed between creating and renaming one."""
-    oldest = time.time() - _STALE_SECONDS
-    try:
-        names = [name for name in os.listdir(directory) if name.startswith(prefix)]
-    except OSError:
-        return
-    for name in names:
-        path = os.path.join(directory, name)
-        try:
-            if os.lstat(path).st_mtime < oldest:
-                os.unlink(path)
-        except OSError:
-            pass  # another writer was faster, or it is not ours to remove
-
-
-def _failure(verb: str, path: str, error: OSError) -> CgagentError:
-    reason = error.strerror or str(error)
-    hints = _READ_HINTS if verb == "read" else _HINTS
-    return CgagentError(f"cannot {verb} {path}: {reason.lower()}", hints.get(reason, "name another file"))
 
 
 def parse_mode(text: str, what: str) -> int:

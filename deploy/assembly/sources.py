@@ -41,7 +41,7 @@ PACKAGES = (
 PYTHON = "python3.11"
 
 # The commands that start other programs and explain them: what one wants in somebody else's container.
-BUNDLE_COMMANDS = ("explain", "write", "exec", "wait")
+BUNDLE_COMMANDS = ("explain", "write", "exec", "wait", "capture")
 OVERLAY_COMMANDS = ("install_bundle", "healthcheck")
 
 OWN = ("cgagent", "entry")

@@ -12,7 +12,7 @@ import cgagent
 # module, stands where its longest name here stands.
 LEVELS = (
     ("", "errors", "record"),
-    ("units", "host", "parser", "yamltext"),
+    ("units", "host", "parser", "wholefile", "yamltext"),
     ("cgroup", "helptext"),
     ("golang", "given", "policy", "capture"),
     ("report.picture",),  # what all outputs show

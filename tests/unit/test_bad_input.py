@@ -199,12 +199,12 @@ FILES = [
     ),
     Bad(
         "write --root absent --env-file out",
-        "--root: absent is not a directory: give the root of a captured or mounted tree",
+        "--root: there is no absent: give a file of cgagent capture, or the root of a captured or mounted tree",
         FAILED,
     ),
     Bad(
         "write --root junk --env-file out",
-        "--root: junk is not a directory: give the root of a captured or mounted tree",
+        "junk: it is no gzip file, or a damaged one: name a file that cgagent capture wrote",
         FAILED,
     ),
     Bad(
@@ -539,5 +539,7 @@ def test_bytes_that_are_no_text_are_shown_escaped(place: Path) -> None:
     done = subprocess.run(
         [PROGRAM, "write", "--root", b"\xff\xfe", "--env-file", place / "out"], capture_output=True, check=False
     )
-    says = "--root: \\udcff\\udcfe is not a directory: give the root of a captured or mounted tree"
+    says = (
+        "--root: there is no \\udcff\\udcfe: give a file of cgagent capture, or the root of a captured or mounted tree"
+    )
     assert (done.returncode, done.stderr.decode()) == (FAILED, f"cgagent write: {says}\n")

@@ -17,7 +17,7 @@ def plain() -> Capture:
     meta.online, meta.affinity, meta.pid, meta.kernel = "0-63", "0-3", 4711, "6.1.0"
     meta.missing = {"/sys/fs/cgroup/cpu.max": ("not permitted", "permission denied")}
     files = {"/proc/self/cgroup": b"0::/caf\xe9\n", f"{DEEP}/memory.max": b"max\n"}
-    return Capture(meta, files, frozenset({"/sys/fs/cgroup/empty"}))
+    return Capture(meta, files, ["/sys/fs/cgroup/empty"])
 
 
 def test_an_archive_holds_the_same_layout_as_was_packed() -> None:

@@ -89,7 +89,7 @@ def assemble(meta: bytes, files: dict[str, bytes], directories: set[str]) -> Cap
         document = json.loads(meta.decode("utf-8"))
     except (ValueError, RecursionError):
         raise CaptureError(f"{META} is no JSON in UTF-8", _ANEW) from None
-    capture = Capture(Meta.of(document), files, frozenset(directories))
+    capture = Capture(Meta.of(document), files, directories)
     for path in files:
         if path in capture.directories:
             raise CaptureError(f"'{path[:80]}' is a file and a directory", _ANEW)

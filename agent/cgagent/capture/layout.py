@@ -22,13 +22,13 @@ read from another cgroup namespace. Absent knowledge is null. Of `missing` each 
 
 from __future__ import annotations
 
-from cgagent.cgroup.numbers import cpu_list
+from cgagent.cgroup.numbers import cpu_list, unsigned
 from cgagent.errors import CgagentError, MalformedError
 from cgagent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -107,6 +107,19 @@ class Meta(Record):
         """How many CPUs are online."""
         return None if self.online is None else len(cpu_list(self.online, META))
 
+    def learn(self, capture: Capture) -> None:
+        """Take from a capture's files what they tell; what is not to be understood there stays None."""
+        try:
+            online = (capture.text("/sys/devices/system/cpu/online") or "").strip()
+            self.online = online if cpu_list(online, META) else None
+            for line in (capture.text("/proc/meminfo") or "").split("\n"):
+                if line.startswith("MemTotal:"):
+                    self.memory_total = unsigned(line[9:].strip(" ").removesuffix(" kB"), META) * 1024
+            rows = (capture.text("/proc/self/uid_map") or "").split("\n")
+            self.uid_map = [[unsigned(one, META) for one in row.split()] for row in rows if row] or None
+        except MalformedError:
+            pass
+
     def document(self) -> dict[str, object]:
         """As the JSON document of the module's docstring."""
         return {
@@ -143,10 +156,10 @@ class Meta(Record):
         meta.taken = _value(document, "taken", str)
         meta.kernel = _value(document, "kernel", str)
         meta.machine = _value(document, "machine", str)
-        meta.pid = _value(document, "pid", int)
+        meta.pid = _count(document, "pid")
         meta.online = _cpus(cpus, "online")
         meta.affinity = _cpus(cpus, "affinity")
-        meta.memory_total = _value(document, "memory_total_bytes", int)
+        meta.memory_total = _count(document, "memory_total_bytes")
         meta.uid_map = _rows(_value(document, "uid_map", list))
         meta.view = _value(document, "view", str) or INSIDE
         meta.blanked = bool(_value(document, "blanked", bool))
@@ -171,11 +184,25 @@ class Capture(Record):
 
     __slots__ = ("directories", "files", "meta")
 
-    def __init__(self, meta: Meta, files: Mapping[str, bytes], directories: frozenset[str] = frozenset()) -> None:
+    def __init__(self, meta: Meta, files: Mapping[str, bytes], directories: Iterable[str] = ()) -> None:
         self.meta = meta
-        self.files = dict(files)
-        above = {parent for path in (*files, *directories) for parent in _above(path)}
-        self.directories = frozenset(above) | directories
+        self.files: dict[str, bytes] = {}
+        self.directories: set[str] = {"/"}
+        for path, content in files.items():
+            self.add_file(path, content)
+        for path in directories:
+            self.add_directory(path)
+
+    def add_file(self, path: str, content: bytes) -> None:
+        """Put a file there, and the directories above it."""
+        self.files[path] = content
+        self.add_directory(path.rpartition("/")[0])
+
+    def add_directory(self, path: str) -> None:
+        """Put a directory there, and those above it."""
+        while path not in self.directories and path:
+            self.directories.add(path)
+            path = path.rpartition("/")[0]
 
     def text(self, path: str) -> str | None:
         """A file's text, bytes that are no UTF-8 as surrogates; None where it is not there."""
@@ -198,11 +225,6 @@ def check_path(path: str) -> None:
         raise CaptureError(f"the path '{_short(path)}' is too long", f"{PATH_BYTES} bytes are the limit")
 
 
-def _above(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) or "/" for count in range(1, len(parts))]
-
-
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:50]}...{text[-27:]}"
 
@@ -221,6 +243,13 @@ def _value(document: dict[str, object], name: str, kind: type[T]) -> T | None:
     if value is None or (isinstance(value, kind) and not (type(value) is bool and kind is int)):
         return value
     raise _wrong(name, value)
+
+
+def _count(document: dict[str, object], name: str) -> int | None:
+    value = _value(document, name, int)
+    if value is not None and not 0 <= value < 1 << 63:
+        raise _wrong(name, value)
+    return value
 
 
 def _cpus(document: dict[str, object], name: str) -> str | None:

@@ -43,11 +43,6 @@ def load(path: str) -> Capture:
         raise CaptureError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", _ANEW) from None
 
 
-def is_unpacked(path: str) -> bool:
-    """Whether `path` is a directory that a capture was unpacked in."""
-    return os.path.isfile(os.path.join(path, META)) and os.path.isdir(os.path.join(path, TREE))
-
-
 def _content(path: str, limit: int) -> bytes:
     # O_NONBLOCK: a FIFO must not hold us.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -66,7 +61,7 @@ def _content(path: str, limit: int) -> bytes:
 
 
 def _directory(path: str) -> Capture:
-    unpacked = is_unpacked(path)
+    unpacked = os.path.isfile(os.path.join(path, META))
     top = os.path.join(path, TREE) if unpacked else path.rstrip("/") or "/"
     files: dict[str, bytes] = {}
     directories: set[str] = set()
@@ -105,11 +100,6 @@ def _walk(top: str) -> Iterator[tuple[str, bool]]:
 
 
 def _without_meta(files: dict[str, bytes], directories: set[str]) -> Capture:
-    capture = Capture(Meta(), files, frozenset(directories))
-    online = capture.text("/sys/devices/system/cpu/online")
-    capture.meta.online = online.strip() if online is not None else None
-    for line in (capture.text("/proc/meminfo") or "").split("\n"):
-        digits = line.removeprefix("MemTotal:").strip(" ").removesuffix(" kB")
-        if line.startswith("MemTotal:") and digits.isascii() and digits.isdigit() and len(digits) < 18:
-            capture.meta.memory_total = int(digits) * 1024
+    capture = Capture(Meta(), files, directories)
+    capture.meta.learn(capture)
     return capture

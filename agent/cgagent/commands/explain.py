@@ -29,7 +29,7 @@ examples:
   cgagent explain                            this shell, or this container
   cgagent explain --pid 4711                 another process: its cgroup, its environment, its program
   cgagent explain --binary ./orders          as if this program were started here
-  cgagent explain --root /captured/tree      a tree taken from another machine
+  cgagent explain --root orders.tar.gz       what cgagent capture took from another machine
   cgagent explain -o json | jq .decision     for a script
 
 FINDINGS.md in the repository explains each finding's id.
@@ -42,7 +42,11 @@ def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
     parser.add_argument("--pid", metavar="N", help="explain a running process instead of this one")
     parser.add_argument("--binary", metavar="PATH", help="the Go program that will run under these limits")
-    parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
+    parser.add_argument(
+        "--root",
+        metavar="DIR|FILE",
+        help="read a captured or mounted tree, or a file of capture, instead of this machine",
+    )
     parser.add_argument("-o", "--output", metavar="|".join(OUTPUTS), help="text (default), json, yaml")
     add_policy(parser)
     add_limits(parser)

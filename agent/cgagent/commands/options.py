@@ -29,6 +29,8 @@ _POLICY = (
     ("--max-procs", "N", "largest GOMAXPROCS"),
 )
 
+_UNPACKED = "cgagent-capture.json"  # in the directory that a capture was unpacked in; its package costs 3 ms to load
+_ROOT_HINT = "give a file of cgagent capture, or the root of a captured or mounted tree"
 ON_ERROR = ("fail", "ignore")
 
 TWINS_HELP = (
@@ -148,7 +150,7 @@ class Settled:
         self._ignores_errors = self.texts.choice("on_error", ON_ERROR) == "ignore"
         given = _given(self.texts, arguments, environ)
         self.host = _host(root)
-        self.pid = _pid(pid)
+        self.pid = pid_of(pid)
         # What the caller named has to be there; of ourselves it may be that nothing can be read.
         bear = root is None and pid is None and self._ignores_errors
         self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
@@ -217,9 +219,21 @@ def _given(texts: Texts, arguments: Arguments, environ: Mapping[str, str]) -> Gi
 def _host(root: str | None) -> Host:
     if root is None:
         return Host()
-    if not os.path.isdir(root):
-        raise CgagentError(f"--root: {root} is not a directory", "give the root of a captured or mounted tree")
-    return Host(os.path.abspath(root))
+    if root and not os.path.isdir(root):
+        if not os.path.exists(root):
+            raise CgagentError(f"--root: there is no {root}", _ROOT_HINT)
+        return _captured(root)
+    if not root:
+        raise UsageError("--root: its value is empty", _ROOT_HINT)
+    unpacked = os.path.isfile(os.path.join(root, _UNPACKED))
+    return _captured(root) if unpacked else Host(os.path.abspath(root))
+
+
+def _captured(path: str) -> Host:
+    from cgagent.capture import load
+    from cgagent.capture.captured import CapturedHost
+
+    return CapturedHost(load(path), os.path.abspath(path))
 
 
 def _limits_or_unknown(host: Host) -> Limits:
@@ -232,7 +246,12 @@ def _limits_or_unknown(host: Host) -> Limits:
         return Limits(standing)
 
 
-def _pid(text: str | None) -> str:
+def pid_of(text: str | None) -> str:
+    """The process that `--pid` names, `self` where it is not given.
+
+    Raises:
+        UsageError: it is no number that a process can have.
+    """
     if text is None:
         return "self"
     # pid_max is 4194304 at the most

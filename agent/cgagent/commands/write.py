@@ -39,7 +39,11 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--merge", action="store_true", help="keep the other lines of an existing file")
     parser.add_argument("--mode", metavar="OCTAL", help="permissions of the file (default 0644)")
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
-    parser.add_argument("--root", metavar="DIR", help="read a captured or mounted tree instead of this machine")
+    parser.add_argument(
+        "--root",
+        metavar="DIR|FILE",
+        help="read a captured or mounted tree, or a file of capture, instead of this machine",
+    )
     parser.add_argument("--pid", metavar="N", help="decide for a running process")
     parser.add_argument("--binary", metavar="PATH", help="the Go program that the file is for: see --gomaxprocs")
     add_policy(parser)

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/cgagent
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_cgagent_subparsers=(explain write exec watch config run tune top wait inject uninject webhook completion help)
+_shtab_cgagent_subparsers=(explain write exec watch config run capture tune top wait inject uninject webhook completion help)
 
 _shtab_cgagent_explain_option_strings=(-h --help --pid --binary --root -o --output --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --gomaxprocs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
 _shtab_cgagent_write_option_strings=(-h --help --env-file --format --merge --mode --quiet --root --pid --binary --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --gomaxprocs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
@@ -13,6 +13,7 @@ _shtab_cgagent_exec_option_strings=(-h --help --env-file --memory-ratio --memory
 _shtab_cgagent_watch_option_strings=(-h --help --env-file --format --merge --mode --config --target --target-name --target-exe --settle --poll --hook --state-dir --web.listen-address --web.telemetry-path --web.max-requests --web.config.file --path.procfs --path.sysfs --path.rootfs --log.level --log.format --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --gomaxprocs --override --on-error --require-limits --cpu-limit --memory-limit --limits-dir --limits-from --trust-given)
 _shtab_cgagent_config_option_strings=(-h --help)
 _shtab_cgagent_run_option_strings=(-h --help --init --interactive -i --rm --cpus --cpu-quota --cpu-period --cpu-shares -c --cpu-weight --cpuset-cpus --cpuset --cpuset-mems --memory -m --memory-swap --memory-high --memory-reservation --pids-limit --pids --device-read-bps --io-read-bps --device-write-bps --io-write-bps --device-read-iops --io-read-iops --device-write-iops --io-write-iops --ulimit --cgroup-parent --best-effort --share --hostname --time-offset --net --network --net-rate --net-nat --dns --rootfs --read-only --volume -v --tmpfs --workdir -w --user -u --env -e --env-file --go-env --tty -t --no-init --stop-timeout --preserve-fds --cap-add --cap-drop --security-opt --privileged --stats --stats-file --gc)
+_shtab_cgagent_capture_option_strings=(-h --help --pid --blank-paths --force --quiet)
 _shtab_cgagent_tune_option_strings=(-h --help --pid --memory-limit --gomaxprocs --dry-run --force --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits)
 _shtab_cgagent_top_option_strings=(-h --help --pid --once --sort --interval -o --output --memory-ratio --memory-reserve --memory-min --cpu-rounding --min-procs --max-procs --override --on-error --require-limits)
 _shtab_cgagent_wait_option_strings=(-h --help --env-file --timeout)
@@ -24,10 +25,8 @@ _shtab_cgagent_help_option_strings=(-h --help)
 _shtab_cgagent_option_strings=(-h --help --version)
 
 _shtab_cgagent_explain___binary_COMPGEN=_shtab_compgen_files
-_shtab_cgagent_explain___root_COMPGEN=_shtab_compgen_dirs
 _shtab_cgagent_explain___limits_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_cgagent_write___env_file_COMPGEN=_shtab_compgen_files
-_shtab_cgagent_write___root_COMPGEN=_shtab_compgen_dirs
 _shtab_cgagent_write___binary_COMPGEN=_shtab_compgen_files
 _shtab_cgagent_write___limits_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_cgagent_exec_pos_0_COMPGEN=_cgagent_programs
@@ -103,8 +102,8 @@ _shtab_cgagent_webhook___log_format_choices=(logfmt json)
 _shtab_cgagent_webhook___mode_choices=(auto filekeyref sidecar bundle)
 _shtab_cgagent_webhook___cpu_rounding_choices=(ceil floor go)
 _shtab_cgagent_completion_pos_0_choices=(bash zsh fish)
-_shtab_cgagent_help_pos_0_choices=(explain write exec watch config run tune top wait inject uninject webhook completion)
-_shtab_cgagent_pos_0_choices=(explain write exec watch config run tune top wait inject uninject webhook completion help)
+_shtab_cgagent_help_pos_0_choices=(explain write exec watch config run capture tune top wait inject uninject webhook completion)
+_shtab_cgagent_pos_0_choices=(explain write exec watch config run capture tune top wait inject uninject webhook completion help)
 
 _shtab_cgagent_explain__h_nargs=0
 _shtab_cgagent_explain___help_nargs=0
@@ -149,6 +148,11 @@ _shtab_cgagent_run___no_init_nargs=0
 _shtab_cgagent_run___privileged_nargs=0
 _shtab_cgagent_run___stats_nargs=0
 _shtab_cgagent_run___gc_nargs=0
+_shtab_cgagent_capture__h_nargs=0
+_shtab_cgagent_capture___help_nargs=0
+_shtab_cgagent_capture___blank_paths_nargs=0
+_shtab_cgagent_capture___force_nargs=0
+_shtab_cgagent_capture___quiet_nargs=0
 _shtab_cgagent_tune__h_nargs=0
 _shtab_cgagent_tune___help_nargs=0
 _shtab_cgagent_tune___dry_run_nargs=0

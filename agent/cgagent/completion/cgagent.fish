@@ -50,7 +50,7 @@ function _shtab_cgagent_using
   test "$_shtab_cgagent_cmdpath" = "$argv"
 end
 
-set -g _shtab_cgagent_commands explain write exec watch config run tune top wait inject uninject webhook completion help
+set -g _shtab_cgagent_commands explain write exec watch config run capture tune top wait inject uninject webhook completion help
 set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --container --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --entrypoint --env --env-file --filename --format --gomaxprocs --hook --hostname --image --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --kube-version --limits-dir --limits-from --listen-address --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --path.procfs --path.rootfs --path.sysfs --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --run-as --security-opt --settle --share --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --timeout --tls-cert-file --tls-private-key-file --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -f -m -o -u -v -w
 
 complete -c cgagent -e
@@ -62,7 +62,7 @@ complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 
 complete -c cgagent -n '_shtab_cgagent_using explain' -s h -l help -d 'show this help message and exit'
 complete -c cgagent -n '_shtab_cgagent_using explain' -l pid -x -d 'explain a running process instead of this one'
 complete -c cgagent -n '_shtab_cgagent_using explain' -l binary -xka "(__fish_complete_path (commandline -ct))" -d 'the Go program that will run under these limits'
-complete -c cgagent -n '_shtab_cgagent_using explain' -l root -xka "(__fish_complete_directories)" -d 'read a captured or mounted tree instead of this machine'
+complete -c cgagent -n '_shtab_cgagent_using explain' -l root -x -d 'read a captured or mounted tree, or a file of capture, instead of this machine'
 complete -c cgagent -n '_shtab_cgagent_using explain' -s o -l output -xka "text json yaml" -d 'text (default), json, yaml'
 complete -c cgagent -n '_shtab_cgagent_using explain' -l memory-ratio -x -d 'share of the memory limit that GOMEMLIMIT gets (default 0.9)'
 complete -c cgagent -n '_shtab_cgagent_using explain' -l memory-reserve -x -d 'taken off the memory limit before the ratio, for memory that Go does not manage'
@@ -86,7 +86,7 @@ complete -c cgagent -n '_shtab_cgagent_using write' -l format -xka "dotenv docke
 complete -c cgagent -n '_shtab_cgagent_using write' -l merge -d 'keep the other lines of an existing file'
 complete -c cgagent -n '_shtab_cgagent_using write' -l mode -x -d 'permissions of the file (default 0644)'
 complete -c cgagent -n '_shtab_cgagent_using write' -l quiet -d 'say nothing when all is well'
-complete -c cgagent -n '_shtab_cgagent_using write' -l root -xka "(__fish_complete_directories)" -d 'read a captured or mounted tree instead of this machine'
+complete -c cgagent -n '_shtab_cgagent_using write' -l root -x -d 'read a captured or mounted tree, or a file of capture, instead of this machine'
 complete -c cgagent -n '_shtab_cgagent_using write' -l pid -x -d 'decide for a running process'
 complete -c cgagent -n '_shtab_cgagent_using write' -l binary -xka "(__fish_complete_path (commandline -ct))" -d 'the Go program that the file is for: see --gomaxprocs'
 complete -c cgagent -n '_shtab_cgagent_using write' -l memory-ratio -x -d 'share of the memory limit that GOMEMLIMIT gets (default 0.9)'
@@ -217,6 +217,12 @@ complete -c cgagent -n '_shtab_cgagent_using run' -l stats -d 'print what it use
 complete -c cgagent -n '_shtab_cgagent_using run' -l stats-file -xka "(__fish_complete_path (commandline -ct))" -d 'write the same as JSON'
 complete -c cgagent -n '_shtab_cgagent_using run' -l gc -d 'remove what killed launchers left behind, and end'
 complete -c cgagent -n '_shtab_cgagent_using run; and test $_shtab_cgagent_npos -ge 0' -ka "(__fish_complete_command)" -d 'what to run, with its arguments'
+complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a capture -d 'take a container'"'"'s layout along, for explain --root and run --replay'
+complete -c cgagent -n '_shtab_cgagent_using capture' -s h -l help -d 'show this help message and exit'
+complete -c cgagent -n '_shtab_cgagent_using capture' -l pid -x -d 'capture what a running process sees instead of this one'
+complete -c cgagent -n '_shtab_cgagent_using capture' -l blank-paths -d 'blank the mounts in mountinfo that are neither cgroup'"'"'s nor common'
+complete -c cgagent -n '_shtab_cgagent_using capture' -l force -d 'replace a file that is there already'
+complete -c cgagent -n '_shtab_cgagent_using capture' -l quiet -d 'say nothing when all is well'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a tune -d 'bring a new memory limit to a running Go program, without a restart'
 complete -c cgagent -n '_shtab_cgagent_using tune' -s h -l help -d 'show this help message and exit'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l pid -x -d 'the running Go program'
@@ -308,4 +314,4 @@ complete -c cgagent -n '_shtab_cgagent_using completion' -s h -l help -d 'show t
 complete -c cgagent -n '_shtab_cgagent_using completion; and test $_shtab_cgagent_npos -eq 0' -ka "bash zsh fish" -d 'the shell'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a help -d 'the options of a command'
 complete -c cgagent -n '_shtab_cgagent_using help' -s h -l help -d 'show this help message and exit'
-complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec watch config run tune top wait inject uninject webhook completion" -d command
+complete -c cgagent -n '_shtab_cgagent_using help; and test $_shtab_cgagent_npos -eq 0' -ka "explain write exec watch config run capture tune top wait inject uninject webhook completion" -d command

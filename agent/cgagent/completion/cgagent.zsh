@@ -10,6 +10,7 @@
 
 _shtab_cgagent_commands() {
   local _commands=(
+    capture:'take a container'"'"'s layout along, for explain --root and run --replay'
     completion:'print the completion script of a shell'
     config:'check a config file of watch, or print an example'
     exec:'set the variables, then become a command'
@@ -35,6 +36,18 @@ _shtab_cgagent_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_cgagent_defaults_added=0
+
+_shtab_cgagent_capture_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--pid[capture what a running process sees instead of this one]:N:"
+  "--blank-paths[blank the mounts in mountinfo that are neither cgroup\'s nor common]"
+  "--force[replace a file that is there already]"
+  "--quiet[say nothing when all is well]"
+  ":the file to write\; - is standard output:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_cgagent_capture_defaults_added=0
 
 _shtab_cgagent_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -81,7 +94,7 @@ _shtab_cgagent_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--pid[explain a running process instead of this one]:N:"
   "--binary[the Go program that will run under these limits]:PATH:_files"
-  "--root[read a captured or mounted tree instead of this machine]:DIR:_files -/"
+  "--root[read a captured or mounted tree, or a file of capture, instead of this machine]:DIR|FILE:"
   {-o,--output}"[text (default), json, yaml]:text|json|yaml:(text json yaml)"
   "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
   "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
@@ -105,7 +118,7 @@ _shtab_cgagent_explain_defaults_added=0
 
 _shtab_cgagent_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":command:(explain write exec watch config run tune top wait inject uninject webhook completion)"
+  ":command:(explain write exec watch config run capture tune top wait inject uninject webhook completion)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -334,7 +347,7 @@ _shtab_cgagent_write_options=(
   "--merge[keep the other lines of an existing file]"
   "--mode[permissions of the file (default 0644)]:OCTAL:"
   "--quiet[say nothing when all is well]"
-  "--root[read a captured or mounted tree instead of this machine]:DIR:_files -/"
+  "--root[read a captured or mounted tree, or a file of capture, instead of this machine]:DIR|FILE:"
   "--pid[decide for a running process]:N:"
   "--binary[the Go program that the file is for\: see --gomaxprocs]:PATH:_files"
   "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
@@ -376,6 +389,7 @@ _shtab_cgagent() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_cgagent-$line[1]:"
       case $line[1] in
+        capture) _arguments -C -s $_shtab_cgagent_capture_options ;;
         completion) _arguments -C -s $_shtab_cgagent_completion_options ;;
         config) _arguments -C -s $_shtab_cgagent_config_options ;;
         exec) _arguments -C -s $_shtab_cgagent_exec_options ;;
