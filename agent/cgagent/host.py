@@ -59,6 +59,8 @@ class ReadError(CgagentError):
 class Host:
     """Files of one machine, or of a captured or mounted tree of one."""
 
+    holds_one = False  # whether it knows of one process alone, `self`
+
     def __init__(self, root: str = "/", shown_below: str = "", places: dict[str, str] | None = None) -> None:
         """`places` says where parts of the live machine are mounted instead: `/proc`, `/sys`, and `/` for the rest."""
         self.root = root.rstrip("/") or "/"

@@ -10,6 +10,8 @@ from cgagent.host import ABSENT, FILE_LIMIT, UNSUITABLE, Host, ReadError
 class CapturedHost(Host):
     """The files of a capture in memory; `name`, the archive's, stands for the root in what people see."""
 
+    holds_one = True
+
     def __init__(self, capture: Capture, name: str) -> None:
         super().__init__(name)
         self._capture = capture

@@ -53,7 +53,7 @@ def _content(path: str, limit: int) -> bytes:
         while pieces[-1]:
             size += len(pieces[-1])
             if size > limit:
-                raise CaptureError(f"a file is larger than {limit >> 20} MiB", "captures are some tens of kB")
+                raise CaptureError(f"it is larger than {limit >> 20} MiB", "captures are some tens of kB")
             pieces.append(os.read(fd, 1 << 20))
         return b"".join(pieces)
     finally:

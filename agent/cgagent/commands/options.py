@@ -149,8 +149,10 @@ class Settled:
         self.policy = Policy(self.texts)
         self._ignores_errors = self.texts.choice("on_error", ON_ERROR) == "ignore"
         given = _given(self.texts, arguments, environ)
-        self.host = _host(root)
         self.pid = pid_of(pid)
+        self.host = _host(root)
+        if pid is not None and self.host.holds_one:
+            raise UsageError("--pid does not go with a capture", "it holds one process: leave --pid out")
         # What the caller named has to be there; of ourselves it may be that nothing can be read.
         bear = root is None and pid is None and self._ignores_errors
         self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
