@@ -11,7 +11,7 @@ END = bytes(1024)
 
 
 def member(name: bytes, content: bytes = b"", kind: bytes = FILE, size: bytes | None = None) -> bytes:
-    """One member (POSIX.1-1988 ustar): header, content, padding. `size` is what the header claims, if something else."""
+    """One member (POSIX.1-1988 ustar): header, content, padding. `size` is what the header claims instead."""
     claimed = b"%011o\0" % len(content) if size is None else size
     head = name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + claimed + b"%011o\0" % 0
     tail = kind + b"/etc/passwd".ljust(100, b"\0") + b"ustar\x0000" + bytes(247)

@@ -208,6 +208,7 @@ class Bad(NamedTuple):
 
 
 ROOT = "give a file of cgagent capture, or the root of a captured or mounted tree"
+FIFO = "it is not a regular file: name a file that cgagent capture wrote, or the directory that it was unpacked in"
 PID = "is not a process ID: give a number, such as 1"
 BAD = [
     Bad("capture", "FILE.tar.gz is missing: see 'cgagent capture --help'"),
@@ -238,17 +239,8 @@ BAD = [
     Bad("explain --root absent.tar.gz", f"--root: there is no absent.tar.gz: {ROOT}", 1),
     Bad("explain --root dangling", f"--root: there is no dangling: {ROOT}", 1),
     Bad("explain --root junk", "junk: it is no gzip file, or a damaged one: name a file that cgagent capture wrote", 1),
-    Bad(
-        "explain --root fifo",
-        "fifo: it is not a regular file: name a file that cgagent capture wrote, or the directory that it was unpacked in",
-        1,
-    ),
-    Bad(
-        "explain --root /dev/zero",
-        "/dev/zero: it is not a regular file: "
-        "name a file that cgagent capture wrote, or the directory that it was unpacked in",
-        1,
-    ),
+    Bad("explain --root fifo", f"fifo: {FIFO}", 1),
+    Bad("explain --root /dev/zero", f"/dev/zero: {FIFO}", 1),
     Bad(
         "explain --root here.tar.gz --pid 7", "--pid does not go with a capture: it holds one process: leave --pid out"
     ),

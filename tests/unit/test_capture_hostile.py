@@ -159,7 +159,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("data, says", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(("data", "says"), HOSTILE.values(), ids=HOSTILE)
 def test_it_is_refused_in_one_line_and_nothing_is_written(
     data: bytes, says: str, tmp_path: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,8 +206,7 @@ def _taken_or_refused(data: bytes) -> None:
     """Anything may be read or refused; nothing may end in another error, or in a path that leads out."""
     try:
         capture = unpack(data)
-    except CaptureError as refusal:
-        assert refusal.line().isprintable()
+    except CaptureError:
         return
     for path in (*capture.files, *capture.directories):
         assert path.startswith("/")

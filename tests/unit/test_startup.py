@@ -106,3 +106,10 @@ def test_explain_imports_nothing_expensive(tmp_path: object, style: str) -> None
 def test_the_driver_sees_what_a_command_imports(tmp_path: object) -> None:
     loaded = _loaded(tmp_path, "explain", "--root", _root(tmp_path), "-o", "json")
     assert {"json", "cgagent.report.findings"} <= loaded
+
+
+def test_capture_and_reading_one_import_nothing_expensive(tmp_path: object) -> None:
+    path = f"{tmp_path}/x.tar.gz"
+    expensive = (EXPENSIVE - {"re", "enum"}) | {"tarfile", "gzip", "ctypes", "_ctypes"}  # json takes those two
+    assert not _loaded(tmp_path, "capture", path) & expensive
+    assert not _loaded(tmp_path, "explain", "--root", path) & expensive
