@@ -22,6 +22,7 @@ from cgagent.launch.syscalls import (
     SI_KERNEL,
     capset,
     clone_into_cgroup,
+    loopback_up,
     prctl,
     sethostname,
     unshare,
@@ -72,23 +73,13 @@ def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
     if "uts" in spec.namespaces:
         sethostname(spec.hostname or f"cgagent-{name.split('-')[2]}")
     if spec.net != "host":
-        _loopback_up()
+        loopback_up()
     if spec.time_offset is not None:
         _shift_clocks(spec.time_offset)
     os.umask(0)
     if "mnt" in spec.namespaces:
         rootfs.enter(spec, caller.directory)
         rootfs.fill(spec)
-
-
-def _loopback_up() -> None:
-    """SIOCSIFFLAGS with IFF_UP; the kernel adds 127.0.0.1 and ::1 by itself."""
-    import _socket
-    import fcntl
-
-    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-    fcntl.ioctl(control.fileno(), 0x8914, b"lo".ljust(16, b"\0") + (1).to_bytes(2, sys.byteorder) + bytes(22))
-    control.close()
 
 
 def _shift_clocks(offset: float) -> None:

@@ -184,7 +184,8 @@ class Container:
     def _sweep(self) -> None:
         """Remove what killed launchers left in the cgroups where we are."""
         parents = [os.path.dirname(one.directory) for one in self.cgroups.made]
-        found = {name for parent in parents for name in os.listdir(parent)}
+        # cgroupfs counts subdirectories in the link count, from 2 on: mostly ours is the only one.
+        found = {name for parent in parents if os.stat(parent).st_nlink > 3 for name in os.listdir(parent)}
         if any(names.owner(name) and name != self.name for name in found):
             from cgagent.launch.gc import sweep
 

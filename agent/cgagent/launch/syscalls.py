@@ -82,6 +82,13 @@ SIGCHLD = 17
 # asm-generic/siginfo.h: sent by the kernel, as by a terminal
 SI_KERNEL = 0x80
 
+# linux/socket.h, linux/net.h, linux/sockios.h, linux/if.h
+AF_INET = 2
+SOCK_DGRAM = 2
+SOCK_CLOEXEC = 0o2000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+
 # linux/signalfd.h
 SFD_CLOEXEC = 0o2000000
 SIGINFO_SIZE = 128
@@ -140,6 +147,8 @@ _unshare = _function("unshare")
 _setns = _function("setns")
 _sethostname = _function("sethostname")
 _statfs = _function("statfs")
+_socket = _function("socket")
+_ioctl = _function("ioctl")
 _clone_call = _WithInterpreter(dlsym(_LIBC, "syscall"))
 _before_fork = _WithInterpreter(dlsym(_LIBC, "PyOS_BeforeFork"))
 _after_fork_child = _WithInterpreter(dlsym(_LIBC, "PyOS_AfterFork_Child"))
@@ -217,6 +226,20 @@ def sethostname(name: str) -> None:
     """sethostname(2)."""
     raw = name.encode()
     _check(_sethostname(raw, _Long(len(raw))), f"sethostname {name}")
+
+
+def loopback_up() -> None:
+    """Set the loopback device of this network namespace up; the kernel adds 127.0.0.1 and ::1 by itself.
+
+    Here, as the module `_socket` takes 0.5 ms to load.
+    """
+    control = _check(_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket")
+    # struct ifreq: the name, padded to 16, then a union of 24 bytes with the flags first.
+    request = b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes(22)
+    try:
+        _check(_ioctl(control, _Long(SIOCSIFFLAGS), request), "loopback device: SIOCSIFFLAGS")
+    finally:
+        os.close(control)
 
 
 def prctl(option: int, argument: int = 0, second: int = 0) -> None:
