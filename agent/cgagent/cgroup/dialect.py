@@ -74,9 +74,12 @@ class Bound(Record):
 def number(get: Get, name: str) -> int | None:
     """The number in a single-value file; None where it is absent or says that there is no limit."""
     text = get(name)
-    if text is None or one_line(text) in ("max", "-1"):
+    if text is None:
         return None
-    value = unsigned(one_line(text), name)
+    line = one_line(text)
+    if line in ("max", "-1"):
+        return None
+    value = unsigned(line, name)
     return None if value >= UNLIMITED else value
 
 

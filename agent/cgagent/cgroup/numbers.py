@@ -25,8 +25,10 @@ def unsigned(text: str, file: str, most: int = UINT64_MAX) -> int:
         MalformedError: it holds anything but ASCII digits, or is larger.
     """
     # 20 digits hold every 64-bit number; a bound on length first keeps int() from costing quadratic time.
-    if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= most:
-        return int(text)
+    if text.isascii() and text.isdigit() and len(text) <= 20:
+        number = int(text)
+        if number <= most:
+            return number
     raise MalformedError(file, text, "expected a whole number")
 
 
@@ -83,9 +85,5 @@ def flat_keyed(text: str) -> dict[str, str]:
     Values stay text, and lines of another shape are skipped: new kernels add keys, and only what a caller
     asks for by name has to be right.
     """
-    fields = {}
-    for line in text.split("\n"):
-        key, blank, value = line.partition(" ")
-        if blank:
-            fields[key] = value
-    return fields
+    parts = [line.partition(" ") for line in text.split("\n")]
+    return {key: value for key, blank, value in parts if blank}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cgagent.cgroup.dialect import number
 from cgagent.cgroup.hierarchy import INVISIBLE, STRANGER, Hierarchy, Level
 from cgagent.cgroup.limits import Limits, getter
-from cgagent.cgroup.numbers import flat_keyed, unsigned
+from cgagent.cgroup.numbers import unsigned
 from cgagent.errors import MalformedError
 from cgagent.host import ReadError
 from cgagent.record import Record
@@ -132,7 +132,7 @@ def _read(reading: _Reading, where: tuple[Hierarchy, Level], read: Callable[[Get
     bad: set[str] = set()
     while True:
         try:
-            return read(lambda name: None if name in bad else get(name))
+            return read((lambda name: None if name in bad else get(name)) if bad else get)
         except MalformedError as error:
             file, message = error.file, error.at(f"{host.shown(directory)}/{error.file}").message
         except ReadError as error:
@@ -159,8 +159,8 @@ def pressure(get: Get, name: str) -> dict[str, float]:
     """A PSI file (kernel: Documentation/accounting/psi.rst): seconds in which some, or all, tasks waited."""
     seconds = {}
     for line in (get(name) or "").split("\n"):
-        kind, _, rest = line.partition(" ")
-        fields = flat_keyed(rest.replace(" ", "\n").replace("=", " "))
-        if kind in ("some", "full") and "total" in fields:
-            seconds[f"{kind}_seconds"] = unsigned(fields["total"], name) / 1e6
+        kind, *fields = line.split(" ")
+        for field in fields if kind in ("some", "full") else ():
+            if field.startswith("total="):
+                seconds[f"{kind}_seconds"] = unsigned(field.removeprefix("total="), name) / 1e6
     return seconds

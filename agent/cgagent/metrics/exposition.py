@@ -26,6 +26,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OPENMETRICS_VERSIONS = ("", "1.0.0", "0.0.1")
 # Headers, and what they mean: each scraper sends the same again and again.
 _REMEMBERED = 16
+# Pieces of text that are the same in every page: more than there are metrics in both formats.
+_TEXTS = 256
 
 
 @lru_cache(_REMEMBERED)
@@ -79,14 +81,24 @@ def encode_openmetrics(registry: CollectorRegistry) -> bytes:
 def _lines(registry: CollectorRegistry, counter_suffix: str, escape_help: Callable[[str], str]) -> Iterator[str]:
     for family in registry.collect():
         name = family.name + counter_suffix if family.type == "counter" else family.name
-        yield f"# HELP {name} {escape_help(family.documentation)}\n# TYPE {name} {family.type}\n"
+        yield _head(name, family.type, family.documentation, escape_help)
         for sample in family.samples:
             labels = _labels(sample.labels) if sample.labels else ""
             yield f"{sample.name}{labels} {_number(sample.value)}\n"
 
 
+@lru_cache(_TEXTS)
+def _head(name: str, kind: str, text: str, escape_help: Callable[[str], str]) -> str:
+    return f"# HELP {name} {escape_help(text)}\n# TYPE {name} {kind}\n"
+
+
 def _labels(labels: dict[str, str]) -> str:
-    return "{" + ",".join([f'{key}="{_escape(value)}"' for key, value in sorted(labels.items())]) + "}"
+    return "{" + ",".join([_label(key, value) for key, value in sorted(labels.items())]) + "}"
+
+
+@lru_cache(_TEXTS)
+def _label(key: str, value: str) -> str:
+    return f'{key}="{_escape(value)}"'
 
 
 def _number(value: float) -> str:
