@@ -1,12 +1,14 @@
 """The sidecar's memory and the cost of a scrape, beside node_exporter's and a bare prometheus_client server's.
 
-All of `cgagent watch` runs: a config file (PyYAML), inotify (watchdog), metrics (prometheus_client). node_exporter runs
-with as many series. The servers take turns, so what else the machine does hits all alike. Scrapes ask as Prometheus
-does: OpenMetrics, gzip. `python tests/bench/bench_metrics.py [ROUNDS]`
+All of `cgagent watch` runs: a config file (PyYAML), inotify (watchdog), metrics (prometheus_client). Its target is a Go
+program, whose runtime it reads too, in a cgroup with limits; hooks make some 60 series of it, and the others have as
+many. The servers take turns, so what else the machine does hits all alike. Scrapes ask as Prometheus does: OpenMetrics,
+gzip. `python tests/bench/bench_metrics.py [ROUNDS]`; needs root for the cgroup.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -19,12 +21,20 @@ from dataclasses import dataclass, field
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from bench.measure import rounds_wanted
+from kernel import cgroups
+from kernel.cgroups import Group
+from live.programs import VERSIONS as GO_VERSIONS
+from live.programs import Told, go_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SCRAPES = 50  # of each kind in each round
+HOOKS = 7  # two series each
+# Files read in a scrape -> collectors of node_exporter that have as many series as ours. Ours reads 18 files of its
+# cgroup, and five places of the program's memory.
+COLLECTORS = {2: "meminfo loadavg", 15: "pressure filefd entropy loadavg stat sockstat vmstat softnet"}
 _TICK = os.sysconf("SC_CLK_TCK")
 _REQUEST = (
     b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Prometheus/2.42.0\r\n"
@@ -32,13 +42,13 @@ _REQUEST = (
     b"text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\nAccept-Encoding: gzip\r\n\r\n"
 )
 
-# What a program gets that uses the library as its documentation says: 40 gauges of its own, a registry of its own.
+# What a program gets that uses the library as its documentation says: 60 gauges of its own, a registry of its own.
 _BARE = """
 import sys, threading
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 registry = CollectorRegistry()
-for number in range(40):
-    Gauge(f"bare_{number}_bytes", "One of forty gauges, with some help.", registry=registry).set(number)
+for number in range(60):
+    Gauge(f"bare_{number}_bytes", "One of sixty gauges, with some help.", registry=registry).set(number)
 start_http_server(int(sys.argv[1]), "127.0.0.1", registry)
 threading.Event().wait()
 """
@@ -178,26 +188,46 @@ def free_port() -> int:
         return number
 
 
-def servers(directory: str) -> list[Server]:
-    """What is compared; the first is ours."""
+@contextlib.contextmanager
+def target() -> Iterator[str]:
+    """The PID of a Go program in a cgroup with limits."""
+    group = Group(f"{cgroups.PREFIX}{os.getpid()}-bench")
+    try:
+        group.set_quota(150_000)
+        group.set_memory(256 * cgroups.MIB)
+        told = Told(go_program(GO_VERSIONS[-1], "std"))
+        try:
+            group.move(int(told.pid))
+            yield told.pid
+        finally:
+            told.end()
+    finally:
+        group.remove()
+
+
+def servers(directory: str, pid: str) -> list[Server]:
+    """What is compared; the first is ours, which works for process `pid`."""
     config = os.path.join(directory, "cgagent.yaml")
+    hooks = "".join(f"  - {{name: hook{number}, exec: [/bin/true]}}\n" for number in range(HOOKS))
     with open(config, "w", encoding="ascii") as file:
-        file.write(f"env_file: {directory}/go.env\n")
+        file.write(f"env_file: {directory}/go.env\nhooks:\n{hooks}")
     ports = [free_port() for _ in range(4)]
-    watch = [sys.executable, "-I", "-m", "cgagent", "watch", "--config", config]
+    watch = [sys.executable, "-I", "-m", "cgagent", "watch", "--config", config, "--target", pid]
     found = [
         Server(
-            "cgagent watch, everything", [*watch, "--web.listen-address", f"127.0.0.1:{ports[0]}"], ports[0], b"_usage_"
+            "cgagent watch, everything",
+            [*watch, "--web.listen-address", f"127.0.0.1:{ports[0]}"],
+            ports[0],
+            b"_go_gomaxprocs",
         ),
         Server("bare prometheus_client", [sys.executable, "-I", "-c", _BARE, str(ports[1])], ports[1]),
     ]
     exporter = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
     if exporter:
-        # The cheapest two, which read two files, and two that read as many as a cgroup has.
-        for port, collectors in zip(ports[2:], (("meminfo", "loadavg"), ("meminfo", "cpu")), strict=True):
-            words = ["--collector.disable-defaults", *(f"--collector.{one}" for one in collectors)]
+        for port, (files, collectors) in zip(ports[2:], COLLECTORS.items(), strict=True):
+            words = ["--collector.disable-defaults", *(f"--collector.{one}" for one in collectors.split())]
             words += ["--web.disable-exporter-metrics", f"--web.listen-address=127.0.0.1:{port}"]
-            found.append(Server(f"node_exporter {','.join(collectors)}", [exporter, *words], port))
+            found.append(Server(f"node_exporter, {files} files", [exporter, *words], port))
     else:
         print("node_exporter is not installed (Debian: prometheus-node-exporter)", file=sys.stderr)
     return found
@@ -213,8 +243,10 @@ def table(measured: list[Server]) -> str:
     columns: dict[str, Callable[[Server], float]] = {
         "rss MiB": lambda one: one.memory["Rss"] / 2**20,
         "anon MiB": lambda one: one.memory["Anonymous"] / 2**20,
+        "new least ms": lambda one: min(one.new) * 1e3,
         "new p50 ms": lambda one: percentile(one.new, 0.5),
         "new p99 ms": lambda one: percentile(one.new, 0.99),
+        "kept least ms": lambda one: min(one.kept) * 1e3,
         "kept p50 ms": lambda one: percentile(one.kept, 0.5),
         "kept p99 ms": lambda one: percentile(one.kept, 0.99),
         "cpu/scrape ms": lambda one: one.cpu / (len(one.new) + len(one.kept)) * 1e3,
@@ -232,8 +264,8 @@ def table(measured: list[Server]) -> str:
 def main() -> int:
     """Measure and print."""
     rounds = rounds_wanted(20)
-    with tempfile.TemporaryDirectory(prefix="cgagent-bench-") as directory:
-        measured = servers(directory)
+    with target() as pid, tempfile.TemporaryDirectory(prefix="cgagent-bench-") as directory:
+        measured = servers(directory, pid)
         try:
             for server in measured:
                 server.start()
