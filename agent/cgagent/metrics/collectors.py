@@ -12,7 +12,6 @@ from cgagent.metrics.client import CollectorRegistry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Protocol
 
     from cgagent.metrics.client import Metric
@@ -50,26 +49,25 @@ class Collector:
         self._source = source
         self._counting = threading.Lock()
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> list[Metric]:
         """Every family of the catalogue that has a sample."""
         start = time.perf_counter()
-        yield from _with_samples(about())
-        yield from _with_samples(self._of_process())
-        yield from _with_samples(agent(self._source.counters))
-        yield gauge("scrape_duration_seconds", "How long this scrape took to read.", time.perf_counter() - start)
+        families = [*about(), *self._of_process(), *agent(self._source.counters)]
+        took = time.perf_counter() - start
+        families.append(gauge("scrape_duration_seconds", "How long this scrape took to read.", took))
+        return [family for family in families if family.samples]
 
-    def _of_process(self) -> Iterator[Metric]:
+    def _of_process(self) -> list[Metric]:
         counters = self._source.counters
         try:
             picture = self._source.picture()
         except CgagentError as error:
             # That nothing has been seen yet is no file's fault.
             self._count([error.message] if isinstance(error, (ReadError, MalformedError)) else [])
-            return
+            return []
         problems = picture.limits.problems
         self._count(picture.usage.errors + [one.message for one in problems if one.id in _UNREAD_PROBLEMS])
-        for section in SECTIONS:
-            yield from section(picture, counters)
+        return [family for section in SECTIONS for family in section(picture, counters)]
 
     def _count(self, messages: list[str]) -> None:
         """Count each file that `messages` tell of, once for this scrape."""
@@ -88,10 +86,6 @@ def file_in(message: str) -> str:
     if not malformed:
         path = message.removeprefix("cannot read ").rpartition(": ")[0]
     return path.rpartition("/")[2] or "unknown"
-
-
-def _with_samples(families: Iterable[Metric]) -> Iterator[Metric]:
-    return (family for family in families if family.samples)
 
 
 def registry_of(source: Source) -> CollectorRegistry:
