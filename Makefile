@@ -36,9 +36,11 @@ test-kernel-v1: $(VENV)/.dev ## real cgroups v1, here or in an emulated machine;
 test-kernel-v2: $(VENV)/.dev ## real cgroups v2, here or in an emulated machine; needs root
 	tests/machine/tier v2
 
-.PHONY: test-watch
+.PHONY: test-watch test-watch-v2
 test-watch: $(VENV)/.dev ## the sidecar on real cgroups: nothing lost to signals, full disks and restarts; needs root
 	pytest -p no:cacheprovider tests/watch
+test-watch-v2: $(VENV)/.dev ## the same and the metrics' values on cgroup v2, in an emulated machine; needs root
+	tests/machine/boot v2 $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/watch tests/prometheus/test_values.py
 
 .PHONY: test-launch test-prometheus test-live test-go-matrix
 test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
