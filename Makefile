@@ -42,7 +42,7 @@ test-watch: $(VENV)/.dev ## the sidecar on real cgroups: nothing lost to signals
 test-watch-v2: $(VENV)/.dev ## the same and the metrics' values on cgroup v2, in an emulated machine; needs root
 	tests/machine/boot v2 $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/watch tests/prometheus/test_values.py
 
-.PHONY: test-launch test-prometheus test-live test-go-matrix
+.PHONY: test-launch test-prometheus test-live test-go-module test-go-matrix
 test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
 	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap
 	pytest -p no:cacheprovider tests/launch
@@ -51,6 +51,8 @@ test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real 
 	pytest -p no:cacheprovider tests/prometheus
 test-live: $(VENV)/.dev ## reading and retuning Go programs of every release from 1.21 to 1.27
 	pytest -p no:cacheprovider tests/live
+test-go-module: $(VENV)/.dev ## the Go module: every conformance case, and real cgroups
+	pytest -p no:cacheprovider tests/gomodule
 test-go-matrix: $(VENV)/.dev ## build info and predictions against every Go from 1.21 to 1.27
 	pytest -p no:cacheprovider tests/golang_matrix
 

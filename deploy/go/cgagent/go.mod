@@ -1,0 +1,3 @@
+module example.com/cgagent
+
+go 1.21
