@@ -73,6 +73,16 @@ bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	python tests/bench/bench_metrics.py
 	python tests/bench/bench_run.py
 
+$(VENV)/.picture: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[picture]'
+	@touch $@
+
+.PHONY: proof test-proof
+proof: $(VENV)/.picture ## whether it matters: a Go service under limits, with and without cgagent; needs root; QUICK=1 for a look, README=1 to keep it
+	PYTHONPATH=tests python -m proof $(if $(QUICK),--quick) $(if $(README),--update-readme)
+test-proof: $(VENV)/.picture ## the proof itself, its quick look from end to end; needs root
+	pytest -p no:cacheprovider tests/proof
+
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	ruff check
