@@ -45,6 +45,7 @@ class Container:
     Attributes:
         place: a directory of its own.
         report: what `--stats-file` says, once it has ended.
+        said: the end of what it wrote to standard error, once it has ended.
         address: host:port of the service, once it is ready.
     """
 
@@ -55,6 +56,7 @@ class Container:
         self._pid = 0
         self._log = open(f"{place}/stderr", "w+", encoding="utf-8")  # noqa: SIM115 - closed by end()
         self.report: dict[str, Any] = {}
+        self.said = ""
         self.address = ""
         words = [CGAGENT, "run", "--net", "host", *limits, "--stats-file", self._file, "--", *command]
         self._process = subprocess.Popen(
@@ -64,8 +66,10 @@ class Container:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.end()
+        if kind is EndedError:
+            raise FailedError(f"the service has ended: {self.ending()}") from None
 
     def wait_ready(self) -> dict[str, Any]:
         """Its first line: address, version, gomaxprocs, gomemlimit.
@@ -169,7 +173,8 @@ class Container:
 
     def ending(self) -> str:
         """How it ended, for a message."""
-        return f"exit code {self.report['exit_code']}, {self.report['reasons']}, {self.report['memory']}"
+        reasons = "; ".join(self.report["reasons"]) or "cgagent run knows no reason"
+        return f"exit code {self.report['exit_code']}: {reasons}; {self.said}"
 
     def end(self) -> None:
         """End it and read the report; safe to call again.
@@ -187,13 +192,13 @@ class Container:
             self._process.kill()
             self._process.communicate()
         self._log.seek(0)
-        told = self._log.read().strip()
+        self.said = self._log.read().strip()[-300:]
         self._log.close()
         try:
             with open(self._file, encoding="utf-8") as file:
                 self.report = json.load(file)
         except (OSError, ValueError):
-            raise FailedError(f"cgagent run left no report: {told[-300:]}") from None
+            raise FailedError(f"cgagent run left no report: {self.said}") from None
 
     def _is_gone(self) -> bool:
         """Whether the kernel has just killed it, and cgagent run is about to say so."""

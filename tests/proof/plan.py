@@ -101,7 +101,7 @@ def cases(quick: bool) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
-REPETITIONS = {"cpu": 3, "memory": 2, "beside": 2, "following": 2}
+REPETITIONS = {"cpu": 3, "memory": 3, "beside": 2, "following": 2}
 
 
 def expected(kind: str, case: dict[str, Any], lengths: Lengths) -> float:

@@ -155,12 +155,10 @@ def reserve_of(document: dict[str, Any]) -> int:
     """The reserve in MiB that the finding memory-outside-go names; 0 where there is no such finding."""
     for finding in document["findings"]:
         if finding["id"] == "memory-outside-go":
-            named = re.search(r"--memory-reserve (\d+)Mi", finding["remedy"]) or re.match(
-                r"([\d.]+)Mi", finding["message"]
-            )
+            named = re.search(r"--memory-reserve (\d+)Mi", finding["remedy"])
             if named is None:
                 raise FailedError(f"no reserve in the finding: {finding}")
-            return -(-int(float(named[1]) * 10) // 10)
+            return int(named[1])
     return 0
 
 
