@@ -131,6 +131,15 @@ class Host:
         except OSError:
             return None
 
+    def environment(self, pid: str) -> dict[str, str] | None:
+        """The variables that process `pid` was started with; None where they may not be read."""
+        try:
+            text = self.read(f"/proc/{pid}/environ")
+        except ReadError:
+            return None
+        pairs = (entry.partition("=") for entry in text.split("\0"))
+        return {name: value for name, _, value in pairs if name}
+
     def locate(self, path: str) -> str:
         """Where `path` is found: itself on the live machine, else its place below the root, links followed."""
         if self.live:

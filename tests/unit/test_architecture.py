@@ -13,7 +13,7 @@ import cgagent
 LEVELS = (
     ("", "errors", "record"),
     ("units", "host", "parser", "wholefile", "yamltext"),
-    ("cgroup", "helptext"),
+    ("cgroup", "helptext", "ptrace", "texts"),
     ("golang", "given", "policy", "capture"),
     ("report.picture",),  # what all outputs show
     ("envfile", "report", "launch"),

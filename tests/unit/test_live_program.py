@@ -13,7 +13,6 @@ import time
 import pytest
 
 from cgagent.golang.live import FOREIGN, GONE, LiveError, Program, Running
-from cgagent.golang.live.access import _why
 from cgagent.golang.live.errors import UNKNOWN
 from cgagent.golang.live.image import FileImage
 from cgagent.golang.live.locate import locate
@@ -303,26 +302,3 @@ def _as_user(uid: int, pid: str) -> str:
         text = pipe.read()
     os.waitpid(child, 0)
     return text
-
-
-OURS = {"Uid": ["1000"] * 4, "Gid": ["1000"] * 4, "CapEff": ["0"], "CapPrm": ["0"]}
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "owner", "scope", "why"),
-    [
-        ({}, {"Uid": ["1000", "0", "0", "0"]}, 0, 0, "it runs as user 1000/0, cgagent as 1000"),
-        ({}, {"Gid": ["7", "7", "7", "7"]}, 1000, 0, "it runs as group 7, cgagent as 1000"),
-        ({}, {}, 0, 0, "it is not dumpable"),
-        ({}, {"CapPrm": ["400"]}, 1000, 0, "it has capabilities that cgagent lacks (0x400)"),
-        ({}, {}, 1000, 1, "ptrace_scope is 1, and cgagent is not its parent: give cgagent CAP_SYS_PTRACE"),
-        ({}, {}, 1000, 2, "ptrace_scope is 2, and"),
-        ({"CapEff": ["80000"]}, {"Uid": ["0"] * 4}, 0, 3, "ptrace_scope is 3, which forbids it to everybody"),
-        ({"CapEff": ["80000"]}, {"Uid": ["0"] * 4}, 0, 2, "a security module"),
-        ({}, {}, 1000, 0, "a security module"),
-    ],
-)
-def test_the_condition_that_fails_is_named(
-    ours: dict[str, list[str]], theirs: dict[str, list[str]], owner: int, scope: int, why: str
-) -> None:
-    assert why in _why(OURS | ours, OURS | theirs, owner, scope)

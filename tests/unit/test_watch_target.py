@@ -11,8 +11,15 @@ import pytest
 
 from cgagent.errors import CgagentError
 from cgagent.host import Host
-from cgagent.watch import target as target_module
-from cgagent.watch.target import NoTargetError, Process, Target, find_application, find_pid, read_process
+from cgagent.watch.target import (
+    NoTargetError,
+    Process,
+    Target,
+    find_application,
+    find_pid,
+    read_process,
+    refusal,
+)
 from support.trees import build
 
 TYPE_CHECKING = False
@@ -136,35 +143,7 @@ def test_a_process_with_the_pid_of_another_is_not_taken_for_it() -> None:
         Target(stranger, Host())
 
 
-def _status(uid: str = "7 7 7 7", gid: str = "7 7 7 7", permitted: int = 0, effective: int = 0) -> dict[str, list[str]]:
-    return {
-        "Uid": uid.split(),
-        "Gid": gid.split(),
-        "CapPrm": [f"{permitted:016x}"],
-        "CapEff": [f"{effective:016x}"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("theirs", "owner", "told"),
-    [
-        (_status(uid="8 8 8 8"), 8, "it runs as user 8, cgagent as 7: give both containers the same runAsUser"),
-        (_status(uid="7 0 7 7"), 0, "it runs as user 7/0, cgagent as 7: give both containers the same runAsUser"),
-        (_status(gid="7 9 7 7"), 7, "it runs as group 7/9, cgagent as 7: give both containers the same runAsGroup"),
-        (
-            _status(),
-            0,
-            "it is not dumpable: its program is setuid, has file capabilities, or asked for that by prctl(2)",
-        ),
-        (_status(permitted=0x401), 7, "it has capabilities that cgagent lacks (0x400): drop ALL in its container too"),
-        (_status(), 7, "a security module (AppArmor, SELinux) or a user namespace forbids it"),
-    ],
-)
-def test_the_condition_that_fails_is_named(theirs: dict[str, list[str]], owner: int, told: str) -> None:
-    assert target_module._why(_status(effective=0x1), theirs, owner) == told
-
-
 def test_our_own_kind_is_not_refused() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert target_module.refusal(Host(), str(process.pid)) is None
+        assert refusal(Host(), str(process.pid)) is None
         process.kill()

@@ -59,8 +59,8 @@ def test_the_same_user_and_group_suffice(top: Group, sidecar: Start, run_in: Run
 @pytest.mark.parametrize(
     ("target_as", "we_as", "telling"),
     [
-        ((USER, USER), (OTHER, USER), f"it runs as user {USER}, cgagent as {OTHER}: give both containers the same"),
-        ((USER, USER), (USER, OTHER), f"it runs as group {USER}, cgagent as {OTHER}: give both containers the same"),
+        ((USER, USER), (OTHER, USER), f"it runs as user {USER}, cgagent as {OTHER}: run with the same user"),
+        ((USER, USER), (USER, OTHER), f"it runs as group {USER}, cgagent as {OTHER}: run with the same group"),
         (("0", "0"), (USER, USER), f"it runs as user 0, cgagent as {USER}"),
     ],
     ids=["another user", "another group", "root"],
@@ -84,7 +84,7 @@ def test_capabilities_that_only_the_target_has_are_named(top: Group, sidecar: St
 
     assert agent.end() == 1
     assert "it has capabilities that cgagent lacks (0x" in agent.log
-    assert "drop ALL in its container too" in agent.log
+    assert "drop them there (capabilities: drop: [ALL])" in agent.log
 
 
 def test_a_target_that_is_not_dumpable_is_told(top: Group, sidecar: Start) -> None:

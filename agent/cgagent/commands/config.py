@@ -50,8 +50,9 @@ def run(arguments: Arguments) -> int:
 
 
 def _check(path: str) -> None:
+    from cgagent.texts import Texts
     from cgagent.watch.config import parse, read_text
-    from cgagent.watch.settings import Settings, Texts
+    from cgagent.watch.settings import Settings
 
     content = parse(read_text(path), path)
     try:

@@ -9,9 +9,11 @@ import os
 import sys
 
 from cgagent import envfile
-from cgagent.commands.options import ON_ERROR, TWINS_HELP, Settled, Texts, add_limits, add_policy, say
+from cgagent.commands.options import ON_ERROR, TWINS_HELP, Settled, add_limits, add_policy, say
 from cgagent.errors import EXIT_NO_LIMITS, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CgagentError, UsageError
 from cgagent.host import Host, ReadError
+from cgagent.policy import parse_yes
+from cgagent.texts import Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def run(arguments: Arguments) -> int:
 def _from_file(path: str, texts: Texts) -> dict[str, str] | None:
     """The variables to set from the env file at `path`; None where it has none and limits are required."""
     ignore = texts.choice("on_error", ON_ERROR) == "ignore"
-    override, required = texts.yes("override"), texts.yes("require_limits")
+    override, required = (texts.parsed(name, parse_yes, False) for name in ("override", "require_limits"))
     try:
         text = envfile.read(path)
         if text is None:

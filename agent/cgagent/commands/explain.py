@@ -70,7 +70,7 @@ def run(arguments: Arguments) -> int:
         unknown,
     )
     sys.stdout.write(_render(picture, output))
-    return EXIT_NO_LIMITS if settled.texts.yes("require_limits") and not settled.limits.found else 0
+    return EXIT_NO_LIMITS if settled.requires_limits and not settled.limits.found else 0
 
 
 def _program(settled: Settled, binary: str | None) -> BuildInfo | None:

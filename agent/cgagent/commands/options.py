@@ -9,13 +9,14 @@ from cgagent.cgroup.limits import Limits, read_limits
 from cgagent.cgroup.process import Problem, Standing
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
 from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
-from cgagent.host import Host, ReadError
+from cgagent.host import Host
 from cgagent.policy import GOMAXPROCS_MODES, ROUNDINGS, Policy, decide, parse_yes
+from cgagent.texts import Texts
 from cgagent.units import CPU_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from cgagent.parser import Arguments, Parser
 
@@ -92,42 +93,6 @@ def add_limits(parser: Parser) -> None:
     )
 
 
-class Texts:
-    """The text of each option: from the command line, else from its environment twin."""
-
-    def __init__(self, arguments: Arguments, environ: Mapping[str, str]) -> None:
-        self._arguments = arguments
-        self._environ = environ
-
-    def __call__(self, name: str) -> tuple[str, str] | None:
-        """The text of the option with attribute `name`, and what to call it in errors; None: not given."""
-        text = getattr(self._arguments, name, None)
-        if text is not None:
-            return text, "--" + name.replace("_", "-")
-        variable = f"CGAGENT_{name.upper()}"
-        twin = self._environ.get(variable)
-        return (twin, variable) if twin else None
-
-    def text(self, name: str) -> str | None:
-        """The bare text."""
-        found = self(name)
-        return found[0] if found else None
-
-    def yes(self, name: str) -> bool:
-        """A switch."""
-        found = self(name)
-        return found is not None and parse_yes(*found)
-
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        """One of `choices`, the first by default."""
-        found = self(name)
-        if found is None:
-            return choices[0]
-        if found[0] not in choices:
-            raise UsageError(f"{found[1]}: '{found[0]}' is not known", f"choose one of {', '.join(choices)}")
-        return found[0]
-
-
 class Settled:
     """What a command goes by: the options' texts, limits, decision, and the environment of the program."""
 
@@ -148,6 +113,7 @@ class Settled:
         self.texts = Texts(arguments, environ)
         self.policy = Policy(self.texts)
         self._ignores_errors = self.texts.choice("on_error", ON_ERROR) == "ignore"
+        self.requires_limits = self.texts.parsed("require_limits", parse_yes, False)
         given = _given(self.texts, arguments, environ)
         self.pid = pid_of(pid)
         self.host = _host(root)
@@ -157,7 +123,8 @@ class Settled:
         bear = root is None and pid is None and self._ignores_errors
         self.limits = _limits_or_unknown(self.host) if bear else read_limits(self.host, self.pid)
         apply_given(self.limits, given)
-        self.environment = _environment(self.host, self.pid, environ)
+        ourselves = self.host.live and self.pid == "self"
+        self.environment = environ if ourselves else self.host.environment(self.pid)
         self.decision = decide(self.limits, self.policy, self.environment or {}, lambda: self._own_procs(binary))
 
     def _own_procs(self, binary: str | None) -> int | None:
@@ -193,7 +160,7 @@ class Settled:
         for problem in self.limits.problems:
             if problem.id == "cgroup-outside-view":
                 say(command, problem.message)
-        if self.texts.yes("require_limits") and not self.limits.found:
+        if self.requires_limits and not self.limits.found:
             say(command, "no CPU and no memory limit found, and --require-limits asks for one")
             return EXIT_NO_LIMITS
         return 0
@@ -215,7 +182,7 @@ def _given(texts: Texts, arguments: Arguments, environ: Mapping[str, str]) -> Gi
         texts.text("limits_dir"),
         environ,
     )
-    return GivenLimits(cpu, memory, texts.choice("limits_from", SOURCES), texts.yes("trust_given"))
+    return GivenLimits(cpu, memory, texts.choice("limits_from", SOURCES), texts.parsed("trust_given", parse_yes, False))
 
 
 def _host(root: str | None) -> Host:
@@ -260,17 +227,3 @@ def pid_of(text: str | None) -> str:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 1 << 22):
         raise UsageError(f"--pid: '{text}' is not a process ID", "give a number, such as 1")
     return text
-
-
-def _environment(host: Host, pid: str, environ: Mapping[str, str]) -> Mapping[str, str] | None:
-    """The environment of the process that is decided for; None where it may not be read."""
-    if host.live and pid == "self":
-        return environ
-    try:
-        text = host.read_if_there(f"/proc/{pid}/environ")
-    except ReadError:
-        return None
-    if text is None:
-        return None
-    pairs = (entry.partition("=") for entry in text.split("\0"))
-    return {name: value for name, _, value in pairs if name}

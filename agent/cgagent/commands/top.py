@@ -6,10 +6,11 @@ import json
 import os
 import sys
 
-from cgagent.commands.options import TWINS_HELP, Texts, add_policy, say
+from cgagent.commands.options import TWINS_HELP, add_policy, say
 from cgagent.commands.processes import Processes, Row
 from cgagent.errors import UsageError, printable
 from cgagent.policy import Policy
+from cgagent.texts import Texts
 from cgagent.units import format_cores, format_size
 
 TYPE_CHECKING = False

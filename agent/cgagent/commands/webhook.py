@@ -10,8 +10,8 @@ from cgagent.errors import UsageError
 from cgagent.kube.certificate import Certificate
 from cgagent.kube.settings import Settings
 from cgagent.kube.webhook import Server, Webhook
+from cgagent.texts import parse_choice
 from cgagent.watch.log import FORMATS, LEVELS, Log
-from cgagent.watch.settings import parse_choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

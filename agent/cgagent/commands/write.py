@@ -6,8 +6,9 @@ import os
 import sys
 
 from cgagent import envfile
-from cgagent.commands.options import TWINS_HELP, Settled, Texts, add_limits, add_policy, say
+from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy, say
 from cgagent.errors import UsageError
+from cgagent.texts import Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from cgagent.errors import EXIT_CONFIG, CgagentError, UsageError
 from cgagent.host import Host
 from cgagent.parser import Arguments, meant
 from cgagent.policy import parse_yes
+from cgagent.texts import Texts
 from cgagent.watch import kinds
-from cgagent.watch.settings import SECTIONS, Settings, Texts, parse_duration, setting_name
+from cgagent.watch.settings import SECTIONS, Settings, parse_duration, setting_name
 from cgagent.watch.tunehook import TUNE, TuneHook
 
 TYPE_CHECKING = False

@@ -8,7 +8,6 @@ from cgagent.errors import CgagentError
 from cgagent.golang import buildinfo
 from cgagent.golang.runtime import own_procs
 from cgagent.record import Record
-from cgagent.watch.target import environment_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,4 +56,4 @@ class Programs:
             build = self._known[1]
         except (OSError, CgagentError):
             build = None  # not permitted, or gone
-        return TargetProgram(build, environment_of(self._host, pid))
+        return TargetProgram(build, self._host.environment(pid))

@@ -7,18 +7,16 @@ from cgagent.errors import UsageError
 from cgagent.given import SOURCES, Amount, GivenLimits, read_given
 from cgagent.policy import Policy, parse_yes
 from cgagent.record import Record
+from cgagent.texts import DOTTED
 from cgagent.units import parse_count, parse_cpus, parse_size
 from cgagent.watch import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeVar
+    from collections.abc import Callable
 
-    from cgagent.parser import Arguments
+    from cgagent.texts import Texts
     from cgagent.watch.hooks import Hook
-
-    T = TypeVar("T")
 
 SELF, AUTO = "SELF", "auto"
 ON_ERROR = ("fail", "ignore")
@@ -55,72 +53,12 @@ SECTIONS = {
     "log": ("level", "format"),
     "path": ("procfs", "sysfs", "rootfs"),
 }
-_DOTTED = ("web", "log", "path")
 _SECOND = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def setting_name(section: str, key: str) -> str:
     """The name by which a setting is looked up, which is also its attribute among the parsed arguments."""
-    return f"{section}_{key}" if section in _DOTTED else key
-
-
-def option_of(name: str) -> str:
-    """The option of the setting `name`, as a person writes it."""
-    section, _, key = name.partition("_")
-    if section in _DOTTED:
-        # exporters call this one so: --web.config.file
-        return f"--{section}.{'config.file' if key == 'config_file' else key.replace('_', '-')}"
-    return "--" + name.replace("_", "-")
-
-
-class Texts:
-    """The text of each setting, and what to call its place in errors: option, else environment, else config file."""
-
-    def __init__(
-        self, arguments: Arguments, environ: Mapping[str, str], file: Mapping[str, tuple[str, str]] | None = None
-    ) -> None:
-        self.arguments = arguments
-        self.environ = environ
-        self._file = file or {}
-
-    def __call__(self, name: str) -> tuple[str, str] | None:
-        """The text of the setting `name` and its place; None: not given."""
-        given = getattr(self.arguments, name, None)
-        if given is not None:
-            return (",".join(given) if isinstance(given, list) else given), option_of(name)
-        variable = f"CGAGENT_{name.upper()}"
-        if self.environ.get(variable):
-            return self.environ[variable], variable
-        return self.in_file(name)
-
-    def in_file(self, name: str) -> tuple[str, str] | None:
-        """The same of the config file alone."""
-        return self._file.get(name)
-
-    def text(self, name: str) -> str | None:
-        """The bare text."""
-        found = self(name)
-        return found[0] if found else None
-
-    def parsed(self, name: str, parse: Callable[[str, str], T], default: T) -> T:
-        """The setting as `parse` understands its text and place."""
-        found = self(name)
-        return parse(*found) if found else default
-
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        """One of `choices`, the first by default."""
-        return self.parsed(name, lambda text, what: parse_choice(text, what, choices), choices[0])
-
-
-def parse_choice(text: str, what: str, choices: Sequence[str]) -> str:
-    """`text` if it is one of `choices`.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if text not in choices:
-        raise UsageError(f"{what}: '{text}' is not known", f"choose one of {', '.join(choices)}")
-    return text
+    return f"{section}_{key}" if section in DOTTED else key
 
 
 def parse_duration(text: str, what: str) -> float:

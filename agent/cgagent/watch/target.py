@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 
+from cgagent import ptrace
 from cgagent.errors import CgagentError
 from cgagent.host import Host, ReadError
 from cgagent.record import Record
@@ -175,54 +176,11 @@ def _shown(processes: Iterable[Process]) -> str:
 
 
 def refusal(host: Host, pid: str) -> str | None:
-    """Which condition of the kernel's keeps us from reading the files of process `pid`; None if none does.
-
-    Yama plays no part: it restricts attaching, not reading.
-    """
+    """Which condition of the kernel's keeps us from reading the files of process `pid`; None if none does."""
     try:
         os.listdir(host.locate(f"/proc/{pid}/root") + "/")
     except PermissionError:
-        pass
+        return ptrace.refusal(host, pid, attaching=False)
     except OSError:
-        return None  # it has ended: not a question of permission
-    else:
-        return None
-    try:
-        # A process that is not dumpable has its /proc files owned by root (proc(5)).
-        return _why(
-            _credentials(host, "self"), _credentials(host, pid), os.stat(host.locate(f"/proc/{pid}/status")).st_uid
-        )
-    except (OSError, ReadError):
-        return None
-
-
-def _credentials(host: Host, pid: str) -> dict[str, list[str]]:
-    """The lines of /proc/PID/status, which everybody may read."""
-    lines = (line.partition(":") for line in host.read(f"/proc/{pid}/status").split("\n"))
-    return {name: rest.split() for name, _, rest in lines}
-
-
-def _why(ours: dict[str, list[str]], theirs: dict[str, list[str]], owner: int) -> str:
-    """The first condition that fails, in the kernel's order: user, group, dumpable, capabilities."""
-    for kind, field, setting in (("user", "Uid", "runAsUser"), ("group", "Gid", "runAsGroup")):
-        # Real, effective, saved, file system: their first three have to be our last.
-        theirs_shown = "/".join(dict.fromkeys(theirs[field][:3]))
-        if theirs_shown != ours[field][3]:
-            needed = f"give both containers the same {setting}"
-            return f"it runs as {kind} {theirs_shown}, cgagent as {ours[field][3]}: {needed}"
-    if owner != int(theirs["Uid"][1]):
-        return "it is not dumpable: its program is setuid, has file capabilities, or asked for that by prctl(2)"
-    lacking = int(theirs["CapPrm"][0], 16) & ~int(ours["CapEff"][0], 16)
-    if lacking:
-        return f"it has capabilities that cgagent lacks ({lacking:#x}): drop ALL in its container too"
-    return "a security module (AppArmor, SELinux) or a user namespace forbids it"
-
-
-def environment_of(host: Host, pid: str) -> dict[str, str] | None:
-    """The variables that process `pid` was started with; None where they may not be read."""
-    try:
-        text = host.read(f"/proc/{pid}/environ")
-    except ReadError:
-        return None
-    pairs = (entry.partition("=") for entry in text.split("\0"))
-    return {name: value for name, _, value in pairs if name}
+        pass  # it has ended: not a question of permission
+    return None

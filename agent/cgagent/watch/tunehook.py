@@ -13,7 +13,6 @@ from cgagent.host import Host
 from cgagent.policy import GOMEMLIMIT
 from cgagent.report.running import limits_started_with
 from cgagent.watch.hooks import Change, Hook, HookError
-from cgagent.watch.target import environment_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class TuneHook(Hook):
                 if not change.target.is_same():
                     raise HookError("the target is not running")
                 self._left_alone = (change.target, program.state().memory_limit)
-                done = tune_limit(program, size, limits_started_with(environment_of(Host(), pid)))
+                done = tune_limit(program, size, limits_started_with(Host().environment(pid)))
         except LiveError as error:
             if error.kind != OWN_CHOICE:
                 self._left_alone = None

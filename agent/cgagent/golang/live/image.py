@@ -13,9 +13,9 @@ from struct import Struct, iter_unpack
 from cgagent.errors import CgagentError
 from cgagent.golang import buildinfo
 from cgagent.golang.elf import MAGIC, Elf, Segment
-from cgagent.golang.live.access import refusal
 from cgagent.golang.live.errors import DENIED, FOREIGN, GONE, UNKNOWN, UNSETTLED, LiveError
 from cgagent.host import Host
+from cgagent.ptrace import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,5 +260,5 @@ def _failed(pid: str, error: OSError) -> LiveError:
             return LiveError("it has no program: a kernel thread, or it has ended", FOREIGN)
         return LiveError(f"there is no process {pid}", GONE)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return LiveError("it may not be looked into", DENIED, refusal(Host(), pid))
+        return LiveError("it may not be looked into", DENIED, refusal(Host(), pid, attaching=True))
     return LiveError(f"it can't be looked into: {(error.strerror or str(error)).lower()}", UNKNOWN)

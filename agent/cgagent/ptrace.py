@@ -1,9 +1,9 @@
-"""Which of the kernel's conditions keeps us from another process's memory.
+"""Which of the kernel's conditions keeps us from another process's files or memory.
 
-/proc/PID/mem asks what attaching a debugger asks, to read as well as to write (kernel/ptrace.c,
-__ptrace_may_access with PTRACE_MODE_ATTACH_FSCREDS; security/commoncap.c; security/yama/yama_lsm.c): the same user
-and group, a dumpable process, none of its capabilities that we lack, and Yama's consent. CAP_SYS_PTRACE stands in
-for all of them but Yama's scope 3.
+/proc/PID/root and its like ask what a debugger that only reads is asked, /proc/PID/mem what attaching one asks, to read
+as well as to write (kernel/ptrace.c, __ptrace_may_access with PTRACE_MODE_READ_FSCREDS or PTRACE_MODE_ATTACH_FSCREDS;
+security/commoncap.c): the same user and group, a dumpable process, none of its capabilities that we lack. Attaching
+needs Yama's consent too (security/yama/yama_lsm.c). CAP_SYS_PTRACE stands in for all of them but Yama's scope 3.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _YAMA_CHILDREN, _YAMA_NOBODY = 1, 3
 
 
-def refusal(host: Host, pid: str) -> str:
+def refusal(host: Host, pid: str, *, attaching: bool) -> str:
     """The first condition that fails, in words and with what to do; where none is seen to, who else may refuse."""
     try:
         ours, theirs = _status(host, "self"), _status(host, pid)
         # The /proc files of a process that is not dumpable belong to root (proc(5)).
-        owner = os.stat(f"/proc/{pid}/status").st_uid
-        return _why(ours, theirs, owner, _yama_scope(host))
+        owner = os.stat(host.locate(f"/proc/{pid}/status")).st_uid
+        return why(ours, theirs, owner, _yama_scope(host) if attaching else 0)
     except (OSError, ReadError, KeyError, IndexError, ValueError):
         return "it can't be told why"
 
 
-def _why(ours: dict[str, list[str]], theirs: dict[str, list[str]], owner: int, scope: int) -> str:
+def why(ours: dict[str, list[str]], theirs: dict[str, list[str]], owner: int, scope: int) -> str:
+    """The first condition that fails, by both sides' /proc/PID/status, the owner of theirs, and Yama's scope. Pure."""
     mighty = int(ours["CapEff"][0], 16) & _CAP_SYS_PTRACE
     if scope >= _YAMA_NOBODY:
         return f"{_YAMA} is {scope}, which forbids it to everybody until the next boot"
