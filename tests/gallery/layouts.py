@@ -36,7 +36,7 @@ def machine(cpus: str = CPUS, allowed: str = CPUS, total_kb: int = TOTAL_KB) -> 
     first, last = (int(one) for one in cpus.split("-"))
     lines = "".join(f"cpu{number} 9041 0 2023 880012 12 0 3 0 0 0\n" for number in range(first, last + 1))
     return {
-        "/proc/self/status": f"VmRSS:\t   18432 kB\nThreads:\t11\nCpus_allowed_list:\t{allowed}\nMems_allowed_list:\t0\n",
+        "/proc/self/status": f"VmRSS:\t   18432 kB\nThreads:\t11\nCpus_allowed_list:\t{allowed}\n",
         "/proc/self/uid_map": "         0          0 4294967295\n",
         "/proc/meminfo": f"MemTotal:       {total_kb} kB\nMemFree:        {total_kb // 2} kB\n"
         f"MemAvailable:   {total_kb // 4 * 3} kB\nSwapTotal:             0 kB\n",
@@ -59,7 +59,9 @@ def v2(
     None is the machine's own root cgroup, which has no limits' files.
     """
     access = "ro" if unprivileged else "rw"
-    mounts = f"731 730 0:28 {root} /sys/fs/cgroup {access},nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate\n"
+    mounts = (
+        f"731 730 0:28 {root} /sys/fs/cgroup {access},nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate\n"
+    )
     tree = {**machine(), "/proc/self/cgroup": f"0::{path}\n", "/proc/self/mountinfo": _BASE + mounts}
     for name, level in levels.items():
         directory = f"/sys/fs/cgroup{name.rstrip('/')}"
@@ -172,7 +174,8 @@ def _v1_files(names: str, level: Level | None, levels: Mapping[str, Level | None
             "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
             "memory.use_hierarchy": "1\n",
             "memory.stat": "cache 10485760\nrss 52428800\ninactive_file 6291456\nactive_file 4194304\n"
-            f"hierarchical_memory_limit {bound}\ntotal_cache 10485760\ntotal_rss 52428800\ntotal_inactive_file 6291456\n",
+            f"hierarchical_memory_limit {bound}\ntotal_cache 10485760\ntotal_rss 52428800\n"
+            "total_inactive_file 6291456\n",
         }
     if names == "cpuset":
         cpus = CPUS if level is None else level.cpus

@@ -236,7 +236,8 @@ def _read_cpu(limits: Limits) -> None:
 
 def _read_memory(host: Host, limits: Limits) -> None:
     memory = limits.memory
-    memory.total = _checked(limits, "memory", lambda: _memory_total(host))
+    # What lxcfs shows there is the container's own limit, not the machine's memory.
+    memory.total = None if limits.standing.lxcfs else _checked(limits, "memory", lambda: _memory_total(host))
     hierarchy = _seen(limits, "memory")
     if hierarchy is None:
         return

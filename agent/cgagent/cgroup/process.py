@@ -47,14 +47,16 @@ class Standing(Record):
     Attributes:
         mode: `v1`, `v2`, `hybrid` or `none`, as the process has them mounted; None where that is not known.
         hierarchies: one for each line of /proc/PID/cgroup.
+        lxcfs: whether LXC's file system is laid over files of our /proc: they show the container's share.
         problems: what could not be read or seen.
     """
 
-    __slots__ = ("hierarchies", "mode", "problems")
+    __slots__ = ("hierarchies", "lxcfs", "mode", "problems")
 
     def __init__(self) -> None:
         self.mode: str | None = None
         self.hierarchies: list[Hierarchy] = []
+        self.lxcfs = False
         self.problems: list[Problem] = []
 
     def hierarchy_of(self, controller: str) -> Hierarchy | None:
@@ -121,6 +123,7 @@ def _views(host: Host, pid: str, standing: Standing) -> list[View]:
     except ReadError as error:
         standing.problems.append(Problem("unreadable", "", error.message))
         return []
+    standing.lxcfs = " - fuse.lxcfs " in ours
     view = View(host, _mounts(f"/proc/{pid}/mountinfo", text))
     standing.mode = _mode(view)
     if ours == text:
