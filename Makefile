@@ -64,6 +64,16 @@ image: $(VENV)/.run ## build/cgagent-image.tar: an OCI archive for docker load a
 test-deploy: $(VENV)/.dev ## bundle, image, Compose file and systemd units in a Docker engine of the tests' own; needs root
 	pytest tests/deploy tests/sample
 
+.PHONY: test-kubernetes test-kubernetes-v2
+NODE := runc containernetworking-plugins iproute2 iptables conntrack openssl curl busybox-static prometheus
+test-kubernetes: $(VENV)/.dev image ## a real node of Kubernetes, built from Go modules the first time (10 minutes); needs root
+	tests/machine/packages $(NODE)
+	pytest -p no:cacheprovider tests/kube tests/kubernetes
+test-kubernetes-v2: $(VENV)/.dev image ## a smaller choice, on a node with cgroup v2 alone in an emulated machine; needs root
+	tests/machine/packages $(NODE) qemu-system-x86 linux-image-amd64 kmod
+	PYTHONPATH=tests $(BIN)/python -m sample.build 1.24.11 1.27.3
+	tests/kubernetes/cluster v2 tests/kubernetes/on_v2
+
 .PHONY: bench
 bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	$(BIN)/python -m compileall -q agent

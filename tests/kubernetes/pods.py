@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 
-from kubernetes.node import cgagent, image_of
+from cgagent import envfile
+from kubernetes.node import cgagent, get, image_of, kubectl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,3 +36,34 @@ def injected(manifest: object, directory: Path, *options: str) -> str:
     file = directory / "pod.json"
     file.write_text(json.dumps(manifest))
     return cgagent("inject", *options, str(file))
+
+
+def limit_for(mebibytes: int) -> int:
+    """The GOMEMLIMIT for so much memory: nine tenths, rounded down."""
+    return mebibytes * (1 << 20) * 9 // 10
+
+
+def env_file(name: str) -> dict[str, str]:
+    """What the env file of a pod with a sidecar holds."""
+    script = "import sys; sys.stdout.write(open('/run/cgagent/go.env').read())"
+    text = kubectl("exec", name, "-c", "cgagent", "--", "/opt/cgagent/bin/python3", "-c", script)
+    return envfile.parse(text, "go.env")
+
+
+def processes(name: str, command: str) -> list[int]:
+    """The host's PIDs of the processes called `command` in a pod's containers."""
+    uid = get("pod", name)["metadata"]["uid"]
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cgroup") as cgroup, open(f"/proc/{pid}/comm") as comm:
+                if f"pod{uid}" in cgroup.read() and comm.read().strip() == command:
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def sidecar_restarts(name: str) -> int:
+    """How often a pod's sidecar was started again."""
+    return int(get("pod", name)["status"]["initContainerStatuses"][0]["restartCount"])

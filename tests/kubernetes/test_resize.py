@@ -7,7 +7,7 @@ import os
 import time
 
 from kubernetes.node import GO_VERSIONS, apply, get, kubectl, metric, ready, resize, restarts, runs_with, until
-from kubernetes.pods import LIMITS, injected, pod
+from kubernetes.pods import LIMITS, injected, limit_for, pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ MIB = 1 << 20
 # Each to a size that the pod has not had: returning to one waits in CrashLoopBackOff.
 RESIZES = int(os.environ.get("CGAGENT_TEST_RESIZES", "20"))
 GO = GO_VERSIONS[1]
-
-
-def limit_for(mebibytes: int) -> int:
-    """Nine tenths, rounded down."""
-    return mebibytes * MIB * 9 // 10
 
 
 def sizes() -> list[int]:

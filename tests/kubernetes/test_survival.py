@@ -24,7 +24,7 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import LIMITS, injected, pod
+from kubernetes.pods import LIMITS, injected, pod, processes, sidecar_restarts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,24 +34,6 @@ if TYPE_CHECKING:
 
 GO = GO_VERSIONS[1]
 GOMEMLIMIT = 241591910
-
-
-def processes(name: str, command: str) -> list[int]:
-    """The host's PIDs of the processes called `command` in a pod's containers."""
-    uid = get("pod", name)["metadata"]["uid"]
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cgroup") as cgroup, open(f"/proc/{pid}/comm") as comm:
-                if f"pod{uid}" in cgroup.read() and comm.read().strip() == command:
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
-
-
-def sidecar_restarts(name: str) -> int:
-    return int(get("pod", name)["status"]["initContainerStatuses"][0]["restartCount"])
 
 
 def test_a_sidecar_that_is_killed_comes_back_and_follows(tmp_path: Path) -> None:
