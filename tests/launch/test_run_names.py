@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 
@@ -40,6 +41,16 @@ def test_nor_one_that_is_a_zombie() -> None:
 
 def test_of_another_pid_namespace_nothing_is_known() -> None:
     assert names.is_alive(f"{names.PREFIX}1-{os.getpid()}-1") is None
+
+
+def test_a_launcher_that_cannot_be_looked_at_is_not_taken_for_dead() -> None:
+    name = names.own()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert names.is_alive(name) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_other_names_have_no_owner() -> None:

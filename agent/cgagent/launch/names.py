@@ -14,7 +14,11 @@ PREFIX = "cgagent-"
 def own() -> str:
     """The name for what this process makes."""
     pid = os.getpid()
-    return f"{PREFIX}{pid_namespace()}-{pid}-{_start_time(pid)}"
+    try:
+        start = _start_time(pid)
+    except OSError:
+        start = None  # a name that nobody takes for a leftover
+    return f"{PREFIX}{pid_namespace()}-{pid}-{start}"
 
 
 def owner(name: str) -> tuple[int, int, int] | None:
@@ -27,11 +31,14 @@ def owner(name: str) -> tuple[int, int, int] | None:
 
 
 def is_alive(name: str) -> bool | None:
-    """Whether the launcher that made `name` still runs; None if we can't see its PID namespace."""
+    """Whether the launcher that made `name` still runs; None if that can't be seen from here."""
     known = owner(name)
     if known is None or known[0] != pid_namespace():
         return None
-    return _start_time(known[1]) == known[2]
+    try:
+        return _start_time(known[1]) == known[2]
+    except OSError:
+        return None  # too many open files, say: what lives must not be swept for that
 
 
 def pid_namespace() -> int:
@@ -43,7 +50,7 @@ def _start_time(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read(4096)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in field 2 may hold blanks and parentheses; fields are counted from its end.
     fields = text.rpartition(b")")[2].split()
