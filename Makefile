@@ -88,7 +88,7 @@ $(VENV)/.picture: $(VENV)/.dev
 	@touch $@
 
 .PHONY: proof test-proof
-proof: $(VENV)/.picture ## whether it matters: a Go service under limits, with and without cgagent; needs root; QUICK=1 for a look, README=1 to keep it
+proof: $(VENV)/.picture ## a Go service under limits with and without cgagent; QUICK=1: a look, README=1: into the README; needs root
 	PYTHONPATH=tests python -m proof $(if $(QUICK),--quick) $(if $(README),--update-readme)
 test-proof: $(VENV)/.picture ## the proof itself, its quick look from end to end; needs root
 	pytest -p no:cacheprovider tests/proof

@@ -49,7 +49,9 @@ def say(text: str) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make proof", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few cases, once each")
-    parser.add_argument("--minutes", type=float, default=15, help="begin no trial that would end later (default 15)")
+    parser.add_argument(
+        "--minutes", type=float, default=14.5, help="begin no trial that would end later (default 14.5)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--output", default=BUILD, help="directory for the results (default build/proof)")
     parser.add_argument("--from", dest="source", metavar="FILE", help="show the results of an earlier run")
@@ -132,6 +134,10 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
                 break
             done.append(carry_out(bench, trial))
             say(f"[{number + 1}/{len(to_do)} {clock(passed)} of {clock(total)}] {trial}: {brief(done[-1])}")
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        say("interrupted: what follows is of the trials so far")
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return {
@@ -155,8 +161,8 @@ def brief(done: dict[str, Any]) -> str:
     if done["kind"] == "cpu":
         text += f", {measured['closed']['per_second']:.0f}/s, p99 {measured['open']['p99_seconds'] * 1e3:.1f} ms"
     elif done["kind"] == "beside":
-        fates = ["killed" if measured[name]["killed"] else "lives" for name in ("plain", "reserved")]
-        text += f", {fates[0]}; with a reserve of {measured['reserve_mib']} MiB {fates[1]}"
+        fates = ["killed" if measured[name]["killed"] else "lives" for name in ("whole", "plain", "reserved")]
+        text += f", {fates[0]}; at 90% {fates[1]}; with a reserve of {measured['reserve_mib']} MiB {fates[2]}"
     else:
         text += ", killed" if measured["killed"] else ", lives"
     return f"{text}, other work {done['other_cpus']:.2f} CPUs"

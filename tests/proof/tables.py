@@ -143,7 +143,7 @@ def memory_table(results: Results) -> str:
 
 def beside_table(results: Results) -> str:
     """What is beside the heap, what explain makes of it, and both outcomes."""
-    head = ["beside Go's heap", "90% of the limit", "`explain --pid` says", "with that reserve"]
+    head = ["beside Go's heap", plan.WHOLE, "90% of the limit", "`explain --pid` says", "with that reserve"]
     rows = []
     for by, share in sorted((case["by"], case["beside"]) for case in results.cases("beside")):
         of = results.of("beside", by=by, beside=share)
@@ -153,12 +153,13 @@ def beside_table(results: Results) -> str:
         rows.append(
             [
                 f"{by}, {share}% ({size} MiB)",
+                outcome([one["whole"] for one in of]),
                 outcome([one["plain"] for one in of]),
                 f"`--memory-reserve {reserves}Mi` ({levels})" if of else NONE,
                 outcome([one["reserved"] for one in of]),
             ]
         )
-    return table(head, rows, 4)
+    return table(head, rows, 5)
 
 
 def following_table(results: Results) -> str:

@@ -125,11 +125,13 @@ def memory(bench: Bench, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def beside(bench: Bench, case: dict[str, Any]) -> dict[str, Any]:
-    """Memory that Go does not manage: with 90% of the limit, and with the reserve that `explain` then names."""
+    """Memory that Go does not manage: with all of the limit, with 90%, and with the reserve that `explain` names."""
     share, cgo = case["beside"], case["by"] == "malloc"
     service_program = program("service", plan.NEW, cgo)
     command = [service_program, "-live", str(plan.MEMORY_LIMIT * plan.BESIDE_LIVE_SHARE // 100)]
     command += ["-kind", case["by"], "-beside", str(plan.MEMORY_LIMIT * share // 100)]
+    with bench.container(_memory_limits(), command, {"GOMEMLIMIT": str(plan.MEMORY_LIMIT)}) as service:
+        whole = loaded(bench, service)
     told: dict[str, Any] = {}
     with bench.container(_memory_limits(), [*_EXEC, "--", *command]) as service:
         plain = loaded(bench, service, lambda: told.update(explained(service.pid)))
@@ -138,7 +140,7 @@ def beside(bench: Bench, case: dict[str, Any]) -> dict[str, Any]:
     with bench.container(_memory_limits(), [*_EXEC, *words, "--", *command]) as service:
         reserved = loaded(bench, service)
     level = next((one["level"] for one in told["findings"] if one["id"] == "memory-outside-go"), None)
-    return {"reserve_mib": reserve, "finding": level, "plain": plain, "reserved": reserved}
+    return {"reserve_mib": reserve, "finding": level, "whole": whole, "plain": plain, "reserved": reserved}
 
 
 def explained(pid: int) -> dict[str, Any]:

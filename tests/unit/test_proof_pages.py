@@ -121,6 +121,22 @@ def test_killed_is_said_with_its_time_and_how_often() -> None:
     ]
 
 
+def test_memory_beside_the_heap_shows_all_three_outcomes_and_the_reserve() -> None:
+    fates = [memory_trial(45, plan.UNSET, killed)["measured"] for killed in (0.2, 0.9, None)]
+    measured = {"reserve_mib": 49, "finding": "warning"}
+    measured |= dict(zip(("whole", "plain", "reserved"), fates, strict=True))
+    told = results(_trial("beside", {"by": "mmap", "beside": 25}, 0, measured))
+    assert rows(tables.beside_table(told)) == [
+        [
+            "mmap, 25% (64 MiB)",
+            "**killed** after 0.2 s",
+            "**killed** after 0.9 s",
+            "`--memory-reserve 49Mi` (warning)",
+            "900/s, GC 7%",
+        ]
+    ]
+
+
 def test_a_resize_says_who_lived_and_whether_it_was_refused() -> None:
     told = results(
         following_trial(plan.STILL, None, None),
