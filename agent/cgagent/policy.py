@@ -113,12 +113,13 @@ class Choice(Record):
         kept: the text that the environment already has and that is left alone; None if it has none.
         blocked: why nothing could be decided; None if it could.
         finding: the id of the finding that `blocked` belongs to.
+        wanted: the number that is right by the limits, whether it is set or left to the program; None for none.
     """
 
-    __slots__ = ("blocked", "finding", "kept", "reason", "value")
+    __slots__ = ("blocked", "finding", "kept", "reason", "value", "wanted")
 
     def __init__(self, value: int | None, reason: str, blocked: str | None = None, finding: str = "") -> None:
-        self.value = value
+        self.value = self.wanted = value
         self.reason = reason
         self.blocked = blocked
         self.finding = finding
@@ -171,10 +172,16 @@ def _left_or_set(choice: Choice, policy: Policy, own_procs: Callable[[], int | N
     """`choice`, or that the variable stays unset though there is a number for it."""
     if policy.gomaxprocs == "never":
         told = choice.reason if choice.value is None else f"{choice.value}, {choice.reason}"
-        return Choice(None, f"left unset, as --gomaxprocs never says; by the limits: {told}")
+        return _left(choice, f"left unset, as --gomaxprocs never says; by the limits: {told}")
     if choice.value is None or policy.gomaxprocs == "always" or own_procs() != choice.value:
         return choice
-    return Choice(None, f"left to Go, which reaches {choice.value} by itself and follows changes: {choice.reason}")
+    return _left(choice, f"left to Go, which reaches {choice.value} by itself and follows changes: {choice.reason}")
+
+
+def _left(choice: Choice, reason: str) -> Choice:
+    left = Choice(None, reason)
+    left.wanted = choice.value
+    return left
 
 
 def _decide_procs(limits: Limits, policy: Policy) -> Choice:

@@ -87,9 +87,11 @@ def test_every_panels_query_has_an_answer(shop: Shop, title: str, expression: st
 
 
 @pytest.mark.parametrize("file", ["cgagent.json", "alerts.yaml"])
-def test_every_metric_that_is_used_exists(file: str) -> None:
+def test_every_metric_that_is_used_exists(shop: Shop, file: str) -> None:
     used = _metrics(_read(os.path.join(DASHBOARDS, file)))
-    assert used - _catalogue() - set(THEIRS) == set()
+    # What is read from a Go program is on no page of the golden ones, whose target is none.
+    read = {name for name in shop.names() if name.startswith("cgagent_go_")}
+    assert used - _catalogue() - read - set(THEIRS) == set()
 
 
 def test_what_others_export_is_what_the_service_exports(shop: Shop) -> None:

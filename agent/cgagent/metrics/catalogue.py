@@ -125,7 +125,7 @@ def _defined(picture: Picture) -> Values:
 def decision(picture: Picture, _: Counters) -> Iterator[Metric]:
     """What a Go program under these limits should run with."""
     chosen = picture.decision
-    yield gauge("gomaxprocs", "The GOMAXPROCS that follows from the limits and the policy.", chosen.gomaxprocs.value)
+    yield gauge("gomaxprocs", "The GOMAXPROCS that follows from the limits and the policy.", chosen.gomaxprocs.wanted)
     yield gauge(
         "gomemlimit_bytes", "The GOMEMLIMIT that follows from the limits and the policy.", chosen.gomemlimit.value
     )

@@ -68,7 +68,7 @@ def rows(picture: Picture) -> Iterator[tuple[str, str, str]]:
     running = picture.running
     if running is None:
         return
-    procs, limit = picture.decision.gomaxprocs.value, picture.decision.gomemlimit.value
+    procs, limit = picture.decision.gomaxprocs.wanted, picture.decision.gomemlimit.value
     yield "GOMAXPROCS", _known(running.gomaxprocs), _beside(running.gomaxprocs, procs, str(procs))
     shown = "off" if running.memory_limit is None else format_size(running.memory_limit)
     yield "GOMEMLIMIT", shown, _beside(running.memory_limit, limit, format_size(limit or 0))
@@ -153,7 +153,7 @@ def _outside(picture: Picture, running: Running) -> Iterator[Fields]:
 
 
 def _procs(picture: Picture, running: Running) -> Iterator[Fields]:
-    number, wanted = running.gomaxprocs, picture.decision.gomaxprocs.value
+    number, wanted = running.gomaxprocs, picture.decision.gomaxprocs.wanted
     if number is None or wanted is None or number == wanted:
         return
     cores = picture.limits.cpu.cores
