@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 
 import pytest
@@ -229,3 +231,35 @@ def test_where_not_every_file_can_be_watched_the_poll_is_quicker_too(top: Group,
 
     assert agent.log.count("level=warning") == 1
     assert "raise fs.inotify.max_user_watches" in agent.log
+
+
+# The sidecar, and in it what a fault could do: inotify's descriptor becomes one of something else at SIGUSR1.
+_LOSES_INOTIFY = """
+import os, signal, sys
+from cgagent.cli import main
+def lose(*_):
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.lexists(f"/proc/self/fd/{fd}") and "inotify" in os.readlink(f"/proc/self/fd/{fd}"):
+            os.dup2(os.open("/", os.O_RDONLY), int(fd))
+            print("lost", flush=True)
+signal.signal(signal.SIGUSR1, lose)
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+def test_where_the_thread_that_reads_inotify_ends_another_takes_over(top: Group, sidecar: Start) -> None:
+    top.set_memory(64 * MIB)
+    agent = sidecar(group=top, prefix=[sys.executable, "-c", _LOSES_INOTIFY]).ready()
+
+    for times, size in enumerate((96, 80), 1):
+        top.set_memory(72 * MIB)
+        agent.shows(None, 72 * MIB * 9 // 10)
+        threads = agent.figures()[1]
+        agent.send(signal.SIGUSR1)
+        agent.until(lambda: agent.log.count("lost\n") == times, "its loss")  # noqa: B023 called at once
+        top.set_memory(size * MIB)
+        agent.shows(None, size * MIB * 9 // 10)
+
+    agent.until(lambda: agent.figures()[1] == threads, "as many threads as before")
+    assert agent.log.count("is started again") == 2
+    assert agent.stop() == 0
