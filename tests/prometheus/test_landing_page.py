@@ -8,11 +8,14 @@ import pytest
 
 from kernel.cgroups import MIB, NO_QUOTA, Group
 from prometheus.chromium import Chromium
+from prometheus.shop import free_port
 from support.sidecar import Source, serving
+from watch.sidecar import Sidecar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Where to keep the pictures, for a person to look at.
 PICTURES = os.environ.get("CGAGENT_TEST_PICTURES")
@@ -41,6 +44,25 @@ def test_the_page_follows_a_limit_that_changes(browser: Chromium, top: Group, sl
         browser.wait_for(f"{TEXT_OF.format('GOMEMLIMIT')}.endsWith('460.8 MiB')")
         top.set_quota(NO_QUOTA)
         browser.wait_for(f"{TEXT_OF.format('GOMAXPROCS')}.endsWith('left unset')")
+    assert browser.complaints == []
+
+
+def test_the_page_of_a_running_sidecar_shows_what_it_wrote(
+    browser: Chromium, top: Group, sleeper: Callable[..., int], tmp_path: Path
+) -> None:
+    top.set_memory(256 * MIB)
+    port = free_port()
+    options = ["--target", str(sleeper(top)), "--web.listen-address", f"127.0.0.1:{port}"]
+    agent = Sidecar(str(tmp_path), options)
+    try:
+        agent.ready()
+        browser.open(f"http://127.0.0.1:{port}/")
+        browser.wait_for(f"{TEXT_OF.format('GOMEMLIMIT')}.endsWith('230.4 MiB')")
+        top.set_memory(512 * MIB)
+        browser.wait_for(f"{TEXT_OF.format('GOMEMLIMIT')}.endsWith('460.8 MiB')")
+        assert agent.env()[1] == 512 * MIB * 9 // 10
+    finally:
+        agent.kill()
     assert browser.complaints == []
 
 
