@@ -25,6 +25,7 @@ examples:
   cgagent run --cpus 0.5 --memory 64Mi --go-env -- ./orders      with the values that cgagent decides
   cgagent run --rootfs ./root --read-only --user 1000 -- /bin/app
   cgagent run --privileged -- cgagent run --memory 64Mi -- true  one inside another
+  cgagent run --host-cpus 64 --cpus 1.5 -- ./orders              on a node of 64 CPUs, under a real quota
   cgagent run --gc                                               remove what killed launchers left behind
 
 exit codes: those of COMMAND; 128+N if signal N ended it; 125 the container could not be set up;
@@ -56,6 +57,13 @@ _OPTIONS: tuple[tuple[str, tuple[tuple[str, str | None, bool, str], ...]], ...] 
             ("--ulimit", "NAME=SOFT[:HARD]", True, "a limit of setrlimit(2), as in nofile=1024:2048"),
             ("--cgroup-parent", "PATH", False, "the cgroup to be in, instead of the caller's"),
             ("--best-effort", None, False, "go on without the limits that this machine cannot set, and say which"),
+        ),
+    ),
+    (
+        "another machine",
+        (
+            ("--host-cpus", "N", False, "show a machine of N CPUs, 1 to 1024, whatever the limits"),
+            ("--host-memory", "SIZE", False, "show a machine with this much memory"),
         ),
     ),
     (

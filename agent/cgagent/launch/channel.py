@@ -15,6 +15,7 @@ from cgagent.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.launch.cgroups import Cgroups
+    from cgagent.launch.shown.supervisor import Supervisor
 
 _OPEN_MAX = 1 << 20
 
@@ -83,9 +84,10 @@ class Orders(Record):
         environ: variables for the command.
         program: the seccomp filter; empty for none.
         resolver: the text of resolv.conf; empty to leave the root's alone.
+        supervisor: who shows another machine; None where the command sees this one.
     """
 
-    __slots__ = ("aliases", "cgroups", "environ", "program", "resolver")
+    __slots__ = ("aliases", "cgroups", "environ", "program", "resolver", "supervisor")
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Orders(Record):
         self.resolver = resolver
         self.environ = environ
         self.program = program
+        self.supervisor: Supervisor | None = None
 
     @classmethod
     def of(cls, made: Cgroups, resolver: str, environ: dict[str, str], program: bytes) -> Orders:

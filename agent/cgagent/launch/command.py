@@ -64,6 +64,9 @@ class Command:
         os.umask(caller.umask)
         if not spec.tty and caller.alone:
             os.setpgid(0, 0)
+        if orders.supervisor is not None:
+            # Before capabilities go, of which this needs CAP_SYS_ADMIN where new privileges are not forbidden.
+            orders.supervisor.watch()
         confine(spec.security, self._user, orders.program)
         if not spec.init:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
@@ -85,6 +88,8 @@ class Command:
             _show_callers_cgroups()
         elif orders.cgroups:
             _mount_cgroups(orders, writable=spec.security.nested)
+        if orders.supervisor is not None and not spec.security.nested:  # a launcher inside copies its cpuset
+            orders.supervisor.lay_cgroups()
         if orders.resolver:
             _name_servers(orders.resolver)
         rootfs.pivot(spec)

@@ -16,17 +16,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cgagent.launch.shown.scene import Scene
+
 _OWN_CGROUPS = "/proc/self/cgroup"
 
 
 class _Entered(Host):
     """This machine, as it is for a process in the container's cgroups."""
 
-    def __init__(self, made: Cgroups) -> None:
+    def __init__(self, made: Cgroups, scene: Scene | None) -> None:
         super().__init__()
         self._made = made
+        self._scene = scene
+        self._shown = scene.overlay() if scene is not None else {}
+        self._cpusets = scene.cpusets() if scene is not None else {}
+
+    def affinity(self, pid: str) -> frozenset[int] | None:
+        return self._scene.allowed if self._scene is not None and self._scene.cpus else super().affinity(pid)
 
     def read(self, path: str, limit: int = FILE_LIMIT) -> str:
+        if path in self._shown:
+            return self._shown[path]
+        if path.rpartition("/")[2] in self._cpusets:
+            return self._cpusets[path.rpartition("/")[2]]
         text = super().read(path, limit)
         if path != _OWN_CGROUPS:
             return text
@@ -40,13 +52,13 @@ class _Entered(Host):
         return own
 
 
-def decided(made: Cgroups, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a command in the cgroups `made`.
+def decided(made: Cgroups, environ: Mapping[str, str], scene: Scene | None) -> dict[str, str]:
+    """The variables for a command in the cgroups `made`, which sees the machine of `scene` if there is one.
 
     Raises:
         CgagentError: a limit is there and can't be known.
     """
-    decision = decide(read_limits(_Entered(made)), Policy(), environ)
+    decision = decide(read_limits(_Entered(made, scene)), Policy(), environ)
     for name, choice in decision.blocked():
         raise CgagentError(f"--go-env: {name}: {choice.blocked}", "leave --go-env out", EXIT_RUN_FAILED)
     return decision.env()

@@ -50,6 +50,8 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str,
         channel.wait()
         _import_ahead(spec)
         _set_stage(spec, caller, name)
+        if orders.supervisor is not None:
+            orders.supervisor.lay()
         code = _start(Command(spec, user, channel, caller), orders)
     except CgagentError as error:
         channel.report(error)

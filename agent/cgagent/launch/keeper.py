@@ -56,7 +56,7 @@ def _keep(
 ) -> NoReturn:
     try:
         os.setsid()
-        _let_go((reader, init, *kept))
+        let_go((reader, init, *kept))
         if os.read(reader, 1):
             os._exit(0)
         try:
@@ -72,7 +72,7 @@ def _keep(
         os._exit(0)
 
 
-def _let_go(kept: tuple[int, ...]) -> None:
+def let_go(kept: tuple[int, ...]) -> None:
     """Close all other files: a pipe's reader must not wait for us."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):

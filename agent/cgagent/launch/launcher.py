@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from cgagent.launch.keeper import Keeper
     from cgagent.launch.network import Plan
     from cgagent.launch.report import StatsFile
+    from cgagent.launch.shown.scene import Scene
+    from cgagent.launch.shown.supervisor import Supervisor
     from cgagent.launch.spec import Spec
     from cgagent.launch.tty import Terminal
 else:
@@ -119,6 +121,7 @@ class Container:
         self._keeper: Keeper | None = None
         self._terminal: Terminal | None = None
         self._stats: StatsFile | None = None
+        self._supervisor: Supervisor | None = None
         self._terminated: float | None = None
         self._forwarded = frozenset(signal.valid_signals()) - _OWN_SIGNALS
 
@@ -137,11 +140,14 @@ class Container:
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
         orders = self._orders(plan)
+        self._supervisor = orders.supervisor
         self.pid = _clone(sum(_FLAGS[name] for name in spec.namespaces))
         if self.pid == 0:
             contain(spec, user, channel, Caller.here(mask), self.name, orders)
         channel.keep_outer_end()
         self._admit(user, plan)
+        if self._supervisor is not None:
+            self._supervisor.start(self.pid)
         channel.go()
         if spec.tty:
             self._take_terminal(channel)
@@ -158,6 +164,7 @@ class Container:
 
     def _orders(self, plan: Plan | None) -> Orders:
         spec, resolver, environ = self.spec, "", dict[str, str]()
+        scene = None if spec.shown is None else _scene(spec)
         if plan is not None:
             from cgagent.launch.network import resolv_conf
 
@@ -165,8 +172,13 @@ class Container:
         if spec.go_env:
             from cgagent.launch.goenv import decided
 
-            environ = decided(self.cgroups, spec.environ)
-        return Orders.of(self.cgroups, resolver, environ, _seccomp(spec))
+            environ = decided(self.cgroups, spec.environ, scene)
+        orders = Orders.of(self.cgroups, resolver, environ, _seccomp(spec))
+        if scene is not None:
+            from cgagent.launch.shown.supervisor import Supervisor
+
+            orders.supervisor = Supervisor(scene)
+        return orders
 
     def _admit(self, user: User, plan: Plan | None) -> None:
         """Give the new namespaces what only comes from outside: maps, higher limits, a network."""
@@ -211,6 +223,9 @@ class Container:
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(end, select.POLLIN)
+        supervised = -1 if self._supervisor is None else self._supervisor.ended
+        if supervised >= 0:
+            poll.register(supervised, select.POLLIN)
         ready = dict(poll.poll(_SHORT_MS))
         if not ready and self._keeper is None:
             self._keep()
@@ -218,6 +233,9 @@ class Container:
             if signals in ready:
                 info = memoryview(os.read(signals, SIGINFO_SIZE)).cast("i")
                 self._on_signal(info[0], info[2])  # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code
+            if supervised in ready:
+                poll.unregister(supervised)
+                self._on_supervisors_death()
             if end in ready:
                 if end != self._channel.end:
                     return self._tell(self._reap())
@@ -249,6 +267,12 @@ class Container:
             self._forward(number)
         elif number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
+
+    def _on_supervisors_death(self) -> None:
+        death = self._supervisor.death() if self._supervisor is not None else ""
+        if death:
+            _say(death)
+            os.kill(self.pid, signal.SIGKILL)
 
     def _reap(self) -> int:
         _, status = os.waitpid(self.pid, 0)
@@ -298,6 +322,8 @@ class Container:
         self._kill()
         if self._terminal is not None:
             self._terminal.finish()
+        if self._supervisor is not None:
+            self._supervisor.end()
         for directory in self.cgroups.remove():
             _say(f"{directory} could not be removed: a process in it does not end")
         for step in self._undo:
@@ -329,6 +355,14 @@ def _plan(spec: Spec) -> Plan | None:
     if os.geteuid() != 0:
         raise CgagentError("--net veth is not for an ordinary user", requirements(), EXIT_RUN_FAILED)
     return Plan(rate=spec.net_rate, nat=spec.net_nat, dns=tuple(spec.dns))
+
+
+def _scene(spec: Spec) -> Scene | None:
+    """The machine to show."""
+    from cgagent.host import Host
+    from cgagent.launch.shown.scene import Scene
+
+    return None if spec.shown is None else Scene(spec.shown, Host(), spec.time_offset or 0)
 
 
 def _seccomp(spec: Spec) -> bytes:

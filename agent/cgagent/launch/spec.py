@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cgagent.launch.shown.options import Shown
     from cgagent.parser import Arguments
 
 NAMESPACES = ("pid", "net", "mnt", "uts", "ipc", "user", "cgroup")
@@ -100,6 +101,7 @@ class Spec(Record):
         stop_timeout: seconds after which a second SIGTERM becomes SIGKILL.
         net_rate: bytes a second in each direction; None: no limit.
         dns: name servers.
+        shown: another machine or cgroup layout that the command is to see; None: this one.
     """
 
     __slots__ = (
@@ -120,6 +122,7 @@ class Spec(Record):
         "resources",
         "rootfs",
         "security",
+        "shown",
         "stats",
         "stats_file",
         "stop_timeout",
@@ -176,6 +179,11 @@ class Spec(Record):
         self.go_env: bool = a.go_env
         self.stats: bool = a.stats
         self.stats_file: str | None = a.stats_file
+        self.shown: Shown | None = None
+        if a.host_cpus is not None or a.host_memory is not None:
+            from cgagent.launch.shown.options import Shown
+
+            self.shown = Shown(a, self)
 
     def _files(self, a: Arguments) -> None:
         self.rootfs: str | None = None if a.rootfs is None else os.path.abspath(a.rootfs)

@@ -44,10 +44,14 @@ MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 
 # linux/fcntl.h
 AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
 
 # linux/prctl.h, linux/securebits.h
 PR_SET_PDEATHSIG = 1
@@ -61,6 +65,9 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_MODE_FILTER = 2
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19: no signal makes a call that is answered start anew
 _PRCTL_NAMES = {
     PR_SET_PDEATHSIG: "PR_SET_PDEATHSIG",
     PR_SET_DUMPABLE: "PR_SET_DUMPABLE",
@@ -95,11 +102,13 @@ SIGINFO_SIZE = 128
 
 # asm/unistd.h: x86_64 and aarch64; numbers from 424 on are the same everywhere.
 _CALLS = {
-    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155},
-    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41},
+    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317},
+    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277},
 }
 _SYS_clone3 = 435
 _SYS_mount_setattr = 442
+_SYS_open_tree = 428
+_SYS_move_mount = 429
 MACHINES = tuple(_CALLS)
 _SYS = _CALLS.get(os.uname().machine, {})
 
@@ -199,6 +208,21 @@ def mount_setattr(path: str, set_flags: int, recursive: bool = False, clear_flag
     _check(done, f"mount_setattr {path}")
 
 
+def bind_file(source: str, target: str, directory: int = AT_FDCWD) -> None:
+    """A bind mount of one file, links taken as files of their own: `source`, or if empty the file `directory`.
+
+    open_tree(2) and move_mount(2), Linux 5.2.
+    """
+    flags = _OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | os.O_CLOEXEC | (0 if source else AT_EMPTY_PATH)
+    what = f"bind {source or 'a file'} on {target}"
+    tree = _check(_syscall(_SYS_open_tree, directory, _path(source), _Long(flags)), what)
+    try:
+        done = _syscall(_SYS_move_mount, tree, b"", AT_FDCWD, _path(target), _Long(_MOVE_MOUNT_F_EMPTY_PATH))
+        _check(done, what)
+    finally:
+        os.close(tree)
+
+
 def statfs_type(path: str) -> int:
     """The magic number of the file system that holds `path`: statfs(2), f_type."""
     buffer = (_Byte * 256)()
@@ -250,9 +274,19 @@ def prctl(option: int, argument: int = 0, second: int = 0) -> None:
 
 def seccomp_filter(program: bytes) -> None:
     """Install `program`, an array of struct sock_filter: from here on it judges every call of this process."""
-    # struct sock_fprog: unsigned short len, padding to a pointer, the pointer.
-    fprog = (len(program) // 8).to_bytes(8, sys.byteorder) + memoryview(_Pointer(program)).tobytes()
-    _check(_prctl(PR_SET_SECCOMP, _Long(SECCOMP_MODE_FILTER), fprog, _Long(0), _Long(0)), "seccomp filter")
+    _check(_prctl(PR_SET_SECCOMP, _Long(SECCOMP_MODE_FILTER), _fprog(program), _Long(0), _Long(0)), "seccomp filter")
+
+
+def seccomp_listener(program: bytes, flags: int) -> int:
+    """Install `program` as a filter whose SECCOMP_RET_USER_NOTIF calls wait for the file that this gives."""
+    flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
+    done = _syscall(_SYS["seccomp"], SECCOMP_SET_MODE_FILTER, _Long(flags), _fprog(program))
+    return _check(done, "seccomp listener")
+
+
+def _fprog(program: bytes) -> bytes:
+    """A struct sock_fprog: unsigned short len, padding to a pointer, the pointer to `program`, which must live on."""
+    return (len(program) // 8).to_bytes(8, sys.byteorder) + memoryview(_Pointer(program)).tobytes()
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

@@ -1,0 +1,189 @@
+"""The supervisor: a process outside the container that answers its calls about CPUs and memory.
+
+It is in nobody's way: not in the container's PID namespace, whose processes can neither see nor signal it, and not
+under its limits. It ends when the last process with the filter has. Should it die before, the kernel fails the calls
+that wait for it, and the launcher, which hears of it by a pidfd, ends the command.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from cgagent.launch.failure import failure
+from cgagent.launch.keeper import let_go
+from cgagent.launch.shown import answers, notify, stage
+from cgagent.launch.shown.task import GoneError, Memory, RefusedError, Threads, namespace_depth
+from cgagent.launch.syscalls import SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, seccomp_listener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+    from socket import socket as Socket
+    from typing import NoReturn
+
+    import _socket
+
+    from cgagent.launch.shown.notify import Listener, Notification
+    from cgagent.launch.shown.scene import Scene
+
+    Answer = Callable[[Notification, Memory], int]
+else:
+    import _signal as signal
+    import _socket
+
+_MOST_FILES = 8
+
+
+class Supervisor:
+    """What the launcher holds of it, and what the command does to come under it."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._pid = 0
+        self.ended = -1
+        calls = (*(notify.CPU_CALLS if scene.cpus else ()), *(notify.MEMORY_CALLS if scene.memory else ()))
+        self._program = notify.notify_filter(calls)
+        self._ours, self._theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+
+    # The launcher's side.
+
+    def start(self, init: int) -> None:
+        """Fork it, for the container whose PID 1 is our `init`."""
+        depth = namespace_depth(init)
+        self._pid = os.fork()
+        if self._pid == 0:
+            _supervise(self._ours, self.scene, depth)
+        self.ended = os.pidfd_open(self._pid)
+        self._ours.close()
+        self._theirs.close()
+
+    def death(self) -> str:
+        """How it ended, of which `ended` told; empty where it had nothing left to do."""
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            return ""
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return (
+            f"the supervisor that answers for {self.scene.option} {how}: "
+            "the command is ended, as it would see this machine from here on"
+        )
+
+    def end(self) -> None:
+        """The container is gone: so is the supervisor."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    # The container's side.
+
+    def lay(self) -> None:
+        """In PID 1, while the new root is made: lay the files over it."""
+        stage.lay(self.scene)
+
+    def lay_cgroups(self) -> None:
+        """In the process that is to become the command, when its cgroups are mounted."""
+        if self.scene.cpus:
+            stage.lay_cpusets(self.scene)
+
+    def watch(self) -> None:
+        """In the process that is to become the command, in its new root: let its calls wait, and hand them over."""
+        if self.scene.cpus:
+            _keep_to(self.scene.cpus)
+        files = [self._listen(), os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+        _send(self._theirs, files)
+        for fd in files:
+            os.close(fd)
+        self._theirs.close()
+
+    def _listen(self) -> int:
+        for flags in (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0):
+            try:
+                return seccomp_listener(self._program, flags)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    hint = "start it outside of the other one"
+                    raise failure(f"{self.scene.option} inside a supervised container is refused", hint) from None
+                if error.errno != errno.EINVAL or not flags:  # else a kernel that does not know the flag
+                    raise
+        raise AssertionError
+
+
+def _keep_to(cpus: int) -> None:
+    """Where fewer CPUs are shown than there are, run on no more: the vDSO's getcpu tells of the others too."""
+    real = sorted(os.sched_getaffinity(0))
+    if cpus < len(real) or real[-1] >= cpus:
+        os.sched_setaffinity(0, [number for number in real if number < cpus] or real[:cpus])
+
+
+def _send(socket: Socket, files: list[int]) -> None:
+    numbers = b"".join(fd.to_bytes(4, "little") for fd in files)
+    socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+
+
+def _receive(socket: Socket) -> list[int]:
+    """The files that the command sends; none where it has failed before."""
+    _, extra, _, _ = socket.recvmsg(1, _socket.CMSG_SPACE(4 * _MOST_FILES), _socket.MSG_CMSG_CLOEXEC)
+    return [int.from_bytes(data[at : at + 4], "little") for _, _, data in extra for at in range(0, len(data), 4)]
+
+
+def _supervise(socket: Socket, scene: Scene, depth: int) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        let_go((socket.fileno(),))
+        processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        files = _receive(socket)
+        if files:
+            threads = Threads(processes, files[1], depth)
+            _serve(notify.Listener(files[0]), _answers(scene, threads), processes)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _answers(scene: Scene, threads: Threads) -> dict[str, Answer]:
+    known: dict[str, Answer] = {}
+    if scene.cpus:
+        masks = answers.Masks(scene.cpus, scene.allowed, threads)
+        known |= {"sched_getaffinity": masks.get, "sched_setaffinity": masks.set, "getcpu": masks.cpu}
+    if scene.memory:
+        known["sysinfo"] = answers.MachineMemory(scene.meminfo, scene.time_offset, threads.processes).sysinfo
+    return known
+
+
+def _serve(listener: Listener, known: dict[str, Answer], processes: int) -> None:
+    """Answer, until no process is left that could ask."""
+    poll = select.poll()
+    poll.register(listener.fd, select.POLLIN)
+    while True:
+        _, events = poll.poll()[0]
+        if not events & select.POLLIN:
+            return  # POLLHUP: the last one has ended
+        call = listener.receive()
+        if call is not None:
+            _answer(listener, call, known, processes)
+
+
+def _answer(listener: Listener, call: Notification, known: dict[str, Answer], processes: int) -> None:
+    try:
+        memory = Memory(processes, listener, call)
+    except GoneError:
+        return
+    except PermissionError:
+        # A program that not even its own user may read, started by an ordinary user: it sees this machine.
+        listener.pass_on(call)
+        return
+    try:
+        listener.answer(call, known[call.call](call, memory))
+    except GoneError:
+        pass
+    except RefusedError as refused:
+        listener.answer(call, -refused.number)
+    finally:
+        memory.close()
