@@ -101,6 +101,18 @@ WRONG_WORDS = [
     ("--stop-timeout soon -- true", "--stop-timeout: 'soon' is not a number of seconds: write 10 or 0.5"),
     ("--stop-timeout -1 -- true", "--stop-timeout: '-1' is below 0: give seconds"),
     ("--time-offset day -- true", "--time-offset: 'day' is not a number of seconds: write 10 or 0.5"),
+    ("--host-cpus 0 -- true", "--host-cpus: '0' is not a number of CPUs: give 1 to 1024"),
+    ("--host-cpus 1025 -- true", "--host-cpus: '1025' is not a number of CPUs: give 1 to 1024"),
+    ("--host-cpus 1.5 -- true", "--host-cpus: '1.5' is not a number of CPUs: give 1 to 1024"),
+    ("--host-cpus -4 -- true", "--host-cpus: '-4' is not a number of CPUs: give 1 to 1024"),
+    ("--host-cpus 4 --share mnt -- true", "--host-cpus does not go with --share mnt: leave one of the two out"),
+    ("--host-memory 1Gi --share mnt -- true", "--host-memory does not go with --share mnt: leave one of the two out"),
+    ("--host-memory much -- true", "--host-memory: 'much' is not a size: write bytes or a suffix, as in 256Mi"),
+    ("--host-memory 1Mi -- true", "--host-memory: '1Mi' is too little for a machine: give 16Mi or more"),
+    (
+        "--host-cpus 4 --cpuset-cpus 2-4 -- true",
+        "--cpuset-cpus: '2-4' is not within --host-cpus: CPUs 0 to 3 are shown",
+    ),
     ("--preserve-fds all -- true", "--preserve-fds: 'all' is not a whole number: give 0 or more"),
 ]
 

@@ -175,6 +175,8 @@ _shtab_cgagent_run_options=(
   "*--ulimit[a limit of setrlimit(2), as in nofile\=1024\:2048]:NAME=SOFT[:HARD]:"
   "--cgroup-parent[the cgroup to be in, instead of the caller\'s]:PATH:_files"
   "--best-effort[go on without the limits that this machine cannot set, and say which]"
+  "--host-cpus[show a machine of N CPUs, 1 to 1024, whatever the limits]:N:"
+  "--host-memory[show a machine with this much memory]:SIZE:"
   "*--share[keep the caller\'s pid, net, mnt, uts, ipc, user or cgroup namespace]:NAME:"
   "--hostname[host name inside]:NAME:"
   "--time-offset[a time namespace whose monotonic and boot clocks differ by this]:SECONDS:"

@@ -19,12 +19,10 @@ from cgagent.launch.syscalls import SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, secc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     import signal
     from collections.abc import Callable
-    from socket import socket as Socket
     from typing import NoReturn
-
-    import _socket
 
     from cgagent.launch.shown.notify import Listener, Notification
     from cgagent.launch.shown.scene import Scene
@@ -121,18 +119,18 @@ def _keep_to(cpus: int) -> None:
         os.sched_setaffinity(0, [number for number in real if number < cpus] or real[:cpus])
 
 
-def _send(socket: Socket, files: list[int]) -> None:
+def _send(socket: _socket.socket, files: list[int]) -> None:
     numbers = b"".join(fd.to_bytes(4, "little") for fd in files)
     socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
 
 
-def _receive(socket: Socket) -> list[int]:
+def _receive(socket: _socket.socket) -> list[int]:
     """The files that the command sends; none where it has failed before."""
     _, extra, _, _ = socket.recvmsg(1, _socket.CMSG_SPACE(4 * _MOST_FILES), _socket.MSG_CMSG_CLOEXEC)
     return [int.from_bytes(data[at : at + 4], "little") for _, _, data in extra for at in range(0, len(data), 4)]
 
 
-def _supervise(socket: Socket, scene: Scene, depth: int) -> NoReturn:
+def _supervise(socket: _socket.socket, scene: Scene, depth: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
