@@ -298,7 +298,7 @@ class TestTheSupervisor:
 
     @needs_root
     def test_one_inside_another_is_refused(self) -> None:
-        inner = ["run", "--share", "pid", "--host-cpus", "3", "--", "nproc"]
+        inner = ["run", "--share", "pid", "--net", "host", "--host-cpus", "3", "--", "nproc"]
         done = run(["--host-cpus", "64", "--privileged"], CGAGENT, *inner)
         assert (done.code, done.stdout) == (125, "")
         assert done.stderr == (
