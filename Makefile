@@ -93,6 +93,10 @@ proof: $(VENV)/.picture ## a Go service under limits with and without cgagent; Q
 test-proof: $(VENV)/.picture ## the proof itself, its quick look from end to end; needs root
 	pytest -p no:cacheprovider tests/proof
 
+.PHONY: gallery
+gallery: $(VENV)/.dev ## GALLERY.md: what Go, automaxprocs and automemlimit make of each captured layout, really run
+	PYTHONPATH=tests python tests/gallery/table.py
+
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	ruff check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -138,3 +139,43 @@ def test_a_tree_of_64_levels_is_captured_whole(top: Group, tmp_path: object) -> 
 
     assert explained["limits"]["memory"]["bytes"] == 64 * MIB
     assert len({link["path"] for link in explained["limits"]["cpu"]["chain"]}) >= 61
+
+
+LAUNCHED = [*agent.CGAGENT, "run", "--cpus", "1.5", "--memory", "96Mi", "--"]
+
+
+def _descendant(pid: int, name: str) -> str:
+    """The PID of the program called `name` below `pid`, once it is there."""
+    for _ in range(1200):
+        queue = [str(pid)]
+        for one in queue:
+            try:
+                with (
+                    open(f"/proc/{one}/comm", encoding="ascii") as comm,
+                    open(f"/proc/{one}/task/{one}/children") as kids,
+                ):
+                    if comm.read().strip() == name:
+                        return one
+                    queue += kids.read().split()
+            except OSError:
+                pass  # it ended meanwhile
+        time.sleep(0.05)
+    raise AssertionError(f"no {name} below {pid}")
+
+
+def test_a_program_under_cgagent_run_is_captured_as_it_sees_itself(
+    writable: None,  # noqa: ARG001 asked for its effect
+    start: Callable[..., subprocess.Popen[str]],
+    tmp_path: object,
+) -> None:
+    live = agent.document(agent.succeed([*LAUNCHED, *agent.CGAGENT, "explain", "-o", "json"]).stdout)
+    assert (live["limits"]["cpu"]["cores"], live["limits"]["memory"]["bytes"]) == (1.5, 96 * MIB)
+    within, outside = f"{tmp_path}/within.tar.gz", f"{tmp_path}/outside.tar.gz"
+    with open(within, "wb") as file:
+        subprocess.run([*LAUNCHED, *agent.CGAGENT, "capture", "--quiet", "-"], stdout=file, check=True)
+    pid = _descendant(start([*LAUNCHED, "sleep", "600"]).pid, "sleep")
+
+    agent.succeed([*agent.CGAGENT, "capture", "--pid", pid, outside])
+
+    assert alike(agent.explain("--root", within)) == alike(live)
+    assert alike(agent.explain("--root", outside)) == alike(live)
