@@ -198,7 +198,9 @@ class Container:
         parents = [os.path.dirname(one.directory) for one in self.cgroups.made]
         # cgroupfs counts subdirectories in the link count, from 2 on: mostly ours is the only one.
         found = {name for parent in parents if os.stat(parent).st_nlink > 3 for name in os.listdir(parent)}
-        if any(names.owner(name) and name != self.name for name in found):
+        found.discard(self.name)
+        # Each launcher is looked at once: of 20 side by side, each has a directory in every hierarchy.
+        if any(names.owner(name) and not names.is_alive(name) for name in found):
             from cgagent.launch.gc import sweep
 
             sweep(parents)
