@@ -146,6 +146,15 @@ def test_the_command_has_the_signals_that_programs_expect(bundle: str) -> None:
     assert run(words).stdout == run(["grep", "^Sig", "/proc/self/status"]).stdout
 
 
+def test_it_takes_a_capture_and_reads_it(bundle: str, tmp_path: object) -> None:
+    path = f"{tmp_path}/x.tar.gz"
+    assert run([bundle, "capture", "--quiet", path]).stderr == ""
+    captured, live = (
+        json.loads(run([bundle, "explain", "-o", "json", *more]).stdout) for more in (["--root", path], [])
+    )
+    assert captured["limits"] == live["limits"]
+
+
 @pytest.mark.parametrize("command", ["watch", "run"])
 def test_what_it_has_not_got_is_one_line(bundle: str, command: str) -> None:
     done = run([bundle, command])

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cgagent.parser import Arguments, Parser
 
 DESCRIPTION = (
-    "Write the cgroup layout that a process sees to one small file: its cgroups and mounts, limits and statistics of "
-    "every level, the machine's CPUs and memory. Environment and command lines are not in it."
+    "Write the cgroup layout that a process sees to one small file: its cgroups and mounts, limits and\n"
+    "statistics of every level, the machine's CPUs and memory. Environment and command lines are not in it."
 )
 EPILOG = """\
 examples:
