@@ -14,6 +14,10 @@ _BINARY = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 
 SIZE_HELP = "bytes, or with a suffix: Ki Mi Gi Ti or k m g t (powers of 1024), K M G T (powers of 1000)"
 CPU_HELP = "CPUs as 1.5, 1500m or a whole number"
+RATE_HELP = (
+    "as tc reads it: bits a second, bare or as bit kbit mbit gbit tbit (powers of 1000) or kibit mibit gibit tibit "
+    "(1024), or bytes a second as bps kbps mbps gbps tbps; 8kbit at least"
+)
 
 # Nothing real is larger; a bound on digits keeps untrusted text from costing quadratic time.
 _MAX_DIGITS = 20

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.launch.rates import RATE_HELP
-from cgagent.units import CPU_HELP, SIZE_HELP
+from cgagent.units import CPU_HELP, RATE_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from cgagent.errors import UsageError
 
-RATE_HELP = (
-    "as tc reads it: bits a second, bare or as bit kbit mbit gbit tbit (powers of 1000) or kibit mibit gibit tibit "
-    "(1024), or bytes a second as bps kbps mbps gbps tbps; 8kbit at least"
-)
 _MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _MULTIPLES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _LEAST_RATE, _MOST_RATE = 1000, 10**12
 
 
 def parse_rate(text: str, what: str) -> int:
-    """`text` in bytes a second; see RATE_HELP.
+    """`text` in bytes a second; see `cgagent.units.RATE_HELP`.
 
     Raises:
         UsageError: it is no rate, or so low that hardly a packet passes. `what` names the option.
