@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from kernel.cgroups import MIB, read
@@ -74,6 +76,13 @@ def test_prometheus_negotiates_openmetrics_and_knows_types_and_help(shop: Shop) 
     (entries,) = found.values()
     assert entries[0]["type"] == "counter"
     assert "cpu.stat nr_throttled" in entries[0]["help"]
+
+
+def test_promtool_finds_nothing_to_say_about_the_page_of_a_go_service(shop: Shop) -> None:
+    page = fetch(f"http://127.0.0.1:{shop.agent}/metrics")
+    assert "\ncgagent_go_gomaxprocs " in page
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/explain", "/"])
