@@ -16,7 +16,7 @@ import urllib.request
 
 import pytest
 
-from kernel.cgroups import MIB, Group, read
+from kernel.cgroups import MIB, Group, read, write
 from watch.sidecar import PATIENCE, Sidecar, wait_until
 
 TYPE_CHECKING = False
@@ -310,3 +310,30 @@ def test_oom_kills_and_limit_changes_outlive_the_agent_and_the_cgroup(
     again.until(lambda: counted(kills) == 2, "both kills")
     # 80 to 72 MiB in the first life; what the second life found at its start is no change that it has seen.
     assert counted('cgagent_limit_changes_total{resource="memory"}') == 1
+
+
+@pytest.mark.parametrize("how", ["moved", "restarted"])
+def test_usage_is_that_of_the_cgroup_that_the_target_is_in_now(
+    top: Group, sidecar: Start, run_in: RunIn, how: str
+) -> None:
+    first, second = top.child("first"), top.child("second")
+    if "pids" not in first.directories:
+        pytest.skip("no cgroup mount here has the pids controller")
+    for group, most in ((first, 111), (second, 222)):
+        write(f"{group.directories['pids']}/pids.max", most)
+        group.set_memory(most * MIB)
+    port, name = _free_port(), f"user{os.getpid()}"
+    target = run_in(first, name)
+    options = ["--target", "auto", "--target-name", name, "--web.listen-address", f"127.0.0.1:{port}"]
+    agent = sidecar(*options, poll="500ms").ready()
+    assert _sample(_get(port, "/metrics")[1], "cgagent_pids_limit") == 111
+
+    if how == "moved":
+        second.move(target.pid)
+    else:
+        target.kill()
+        target.wait()
+        run_in(second, name)
+    agent.shows(None, 222 * MIB * 9 // 10)
+
+    assert _sample(_get(port, "/metrics")[1], "cgagent_pids_limit") == 222
