@@ -13,6 +13,7 @@ from cgagent.capture import load
 from kernel import agent, cgroups
 from kernel.cgroups import MIB, Group
 from kernel.test_namespaces import bound, namespaced, private, waiting
+from support.accounts import NOBODY, runs_python
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +84,27 @@ def test_a_capture_from_outside_shows_the_container_as_it_sees_itself(
 
     assert load(path).meta.view == "inside"
     assert alike(agent.explain("--root", path)) == alike(live)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.skipif(not runs_python(), reason="needs root, and an interpreter that nobody reaches")
+def test_somebody_else_captures_what_he_may_see_and_no_other_cgroup(
+    container: Group, view: str, start: Callable[..., subprocess.Popen[str]], tmp_path: object
+) -> None:
+    """Its root is closed to him: what our own mounts show of its cgroups is captured, as `explain --pid` reads it."""
+    pid = waiting(start, VIEWS[view](container))
+    path = f"{tmp_path}/c.tar.gz"
+    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *agent.CGAGENT]
+    live = agent.document(agent.succeed([*as_nobody, "explain", "--pid", pid, "-o", "json"]).stdout)
+
+    with open(path, "wb") as file:
+        subprocess.run([*as_nobody, "capture", "--quiet", "--pid", pid, "-"], stdout=file, check=True)
+
+    captured = agent.explain("--root", path)
+    assert captured["limits"] == live["limits"]
+    assert (captured["limits"]["cpu"]["cores"], captured["limits"]["memory"]["bytes"]) == (1.5, 96 * MIB)
+    if view != "bare":
+        assert load(path).meta.view == "outside"
 
 
 def test_a_capture_of_a_process_here_explains_as_its_pid_does(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from cgagent.capture.blanking import blanked, shortened
 from cgagent.capture.take import take
 from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.cli import main
+from cgagent.host import FILE_LIMIT, Host, ReadError
 from support import tar
 from support.accounts import NOBODY, runs_python
 from support.trees import V2_MOUNT, build, machine, v2
@@ -154,6 +156,22 @@ def test_what_could_not_be_read_stays_unknown_in_the_capture(
     unreadable = [one["message"] for one in document["findings"] if one["id"] == "unreadable"]
     assert unreadable == ["cannot read /sys/fs/cgroup/cpu.max: permission denied"]
     assert main(["write", "--root", path, "--env-file", "-"]) == 1
+
+
+def test_a_file_that_vanishes_meanwhile_is_named_and_the_rest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kernfs says ENODEV for a file whose cgroup goes between opening and reading it: no test can time that."""
+    read = Host.read
+
+    def vanishing(self: Host, path: str, limit: int = FILE_LIMIT) -> str:
+        if path.endswith(("memory.stat", "cpu.stat")):
+            raise ReadError.of(path, OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+        return read(self, path, limit)
+
+    monkeypatch.setattr(Host, "read", vanishing)
+    capture = take("self")
+    assert "/proc/self/cgroup" in capture.files
+    assert not [path for path in capture.files if path.endswith(("memory.stat", "cpu.stat"))]
+    assert set(capture.meta.missing.values()) <= {("vanished", "no such device")}
 
 
 MOUNTS = """\

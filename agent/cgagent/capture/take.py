@@ -7,7 +7,17 @@ import time
 
 from cgagent import __version__
 from cgagent.capture.blanking import blanked, shortened
-from cgagent.capture.layout import FILE_BYTES, FILES, MACHINE_FILES, PROCESS_FILES, TOTAL_BYTES, Capture, Meta
+from cgagent.capture.layout import (
+    FILE_BYTES,
+    FILES,
+    INSIDE,
+    MACHINE_FILES,
+    OUTSIDE,
+    PROCESS_FILES,
+    TOTAL_BYTES,
+    Capture,
+    Meta,
+)
 from cgagent.cgroup.hierarchy import View, parse_cgroup, place
 from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.cgroup.numbers import format_cpu_list
@@ -79,6 +89,15 @@ def outside(pid: str) -> bool:
         return False
 
 
+def _same_mounts(host: Host, pid: str) -> bool:
+    """Whether process `pid` sees the mounts that we see, by the text, which all may read: then our /sys is its own."""
+    try:
+        own = host.read("/proc/self/mountinfo", MOUNTINFO_LIMIT)
+        return pid == "self" or host.read(f"/proc/{pid}/mountinfo", MOUNTINFO_LIMIT) == own
+    except ReadError:
+        return pid == "self"
+
+
 class _Taking:
     """One attempt: `capture` grows file by file."""
 
@@ -86,6 +105,8 @@ class _Taking:
         self._host = host
         self._pid = pid
         self._size = 0
+        self._ours = _same_mounts(host, pid)
+        self._reached = self._ours or host.is_directory(f"/proc/{pid}/root/.")
         self.capture = Capture(Meta(), {})
         self._membership: str | None = None
 
@@ -93,11 +114,13 @@ class _Taking:
         """The files below /proc/PID, put as /proc/self's."""
         for path in PROCESS_FILES:
             name = path.rpartition("/")[2]
-            if inside is not None and name in ("cgroup", "mountinfo"):
+            # Its mounts lead nowhere where its root may not be looked into; ours may show its cgroups even so.
+            pid = "self" if name == "mountinfo" and not self._reached else self._pid
+            if inside is not None and self._reached and name in ("cgroup", "mountinfo"):
                 text: str | None = inside[name == "mountinfo"]
             else:
                 limit = MOUNTINFO_LIMIT if name == "mountinfo" else FILE_BYTES
-                text = self._text(self._host, f"/proc/{self._pid}/{name}", path, limit)
+                text = self._text(self._host, f"/proc/{pid}/{name}", path, limit)
             if text is not None:
                 self._put(path, _fit(name, text, blank))
         self._membership = self.capture.text("/proc/self/cgroup")
@@ -135,16 +158,12 @@ class _Taking:
         meta.pid = os.getpid() if self._pid == "self" else int(self._pid)
         affinity = self._host.affinity(self._pid)
         meta.affinity = None if affinity is None else format_cpu_list(affinity)
+        meta.view = INSIDE if self._reached else OUTSIDE
         meta.learn(self.capture)
 
     def _files_of(self) -> Host:
         """Where the process's mounts are reached: through its root, unless they are ours."""
-        try:
-            mine, its = (os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", self._pid))
-            same = mine == its
-        except OSError:
-            same = True  # then its root is not to be had either
-        return self._host if same else Host(f"/proc/{self._pid}/root")
+        return self._host if self._ours or not self._reached else Host(f"/proc/{self._pid}/root")
 
     def _hierarchy(self, hierarchy: Hierarchy) -> None:
         names = _V2 if hierarchy.version == 2 else " ".join(_V1.get(one, "") for one in hierarchy.controllers)
