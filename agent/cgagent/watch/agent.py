@@ -109,7 +109,7 @@ class Agent:
         finally:
             self._changes.close()
             self._runner.close()
-            self._tally.save()
+            self._tally.close()
             self._hold.release()
             self._wake.close()
 

@@ -17,8 +17,9 @@ from cgagent.watch.target import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from cgagent.cgroup.dialect import Get
     from cgagent.cgroup.hierarchy import Hierarchy
     from cgagent.given import GivenLimits
     from cgagent.host import Host
@@ -123,12 +124,22 @@ def memory_events(limits: Limits) -> tuple[str, dict[str, int]]:
         return "", {}
     host, directory = hierarchy.levels[0].directories[0]
     try:
-        events = hierarchy.dialect.memory_events(getter(host, directory))
         status = os.stat(host.locate(directory))
-    except (OSError, ReadError, MalformedError):
+    except OSError:
         return "", {}
     # kernfs never gives an inode number twice while the machine runs.
-    return f"{_boot_id(host)} {status.st_dev}:{status.st_ino}", events
+    return f"{_boot_id(host)} {status.st_dev}:{status.st_ino}", events_by(limits, getter)
+
+
+def events_by(limits: Limits, getter_of: Callable[[Host, str], Get]) -> dict[str, int]:
+    """The events of the target's memory cgroup, read in the way of `getter_of`; none where they can't be read."""
+    hierarchy = _innermost(limits, "memory")
+    if hierarchy is None:
+        return {}
+    try:
+        return hierarchy.dialect.memory_events(getter_of(*hierarchy.levels[0].directories[0]))
+    except (OSError, ReadError, MalformedError):
+        return {}
 
 
 def _boot_id(host: Host) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cgagent.cgroup.openfiles import OpenFiles
 from cgagent.errors import CgagentError
-from cgagent.watch.sight import memory_events
+from cgagent.watch.sight import events_by
 from cgagent.watch.state import State
 
 TYPE_CHECKING = False
@@ -28,6 +29,9 @@ class Tally:
         self._log = log
         self._troubles = troubles
         self._known: dict[str, object] = {}
+        # A container's cgroup outlives its last process by some 50 ms, and what has it open can still read it; the
+        # way there, /proc/PID/root, is gone by then.
+        self._files = OpenFiles()
 
     def load(self) -> None:
         """Take up what an earlier life has counted."""
@@ -41,10 +45,12 @@ class Tally:
                 self.unsaved = True
         self._known.update(sight.known)
         self._see(sight.cgroup, sight.events)
+        self._files.look_again()
+        events_by(sight.limits, self._files.getter)
 
     def count_events(self, sight: Sight) -> None:
-        """Look at the memory events alone: where `sight` was is where they are."""
-        self._see(*memory_events(sight.limits))
+        """Look at the memory events alone, where `sight` was; what has ended since may have died of one."""
+        self._see(sight.cgroup, events_by(sight.limits, self._files.getter))
 
     def _see(self, cgroup: str, events: dict[str, int]) -> None:
         kills = self._state.kills()
@@ -52,6 +58,11 @@ class Tally:
             self.unsaved = True
             if self._state.kills() > kills:
                 self._log.warning("the kernel has killed for want of memory", oom_kills=self._state.kills())
+
+    def close(self) -> None:
+        """Save, and let go of the files."""
+        self.save()
+        self._files.close()
 
     def save(self) -> None:
         """Write what is not saved yet; where that fails it is told, and the next change tries again."""
