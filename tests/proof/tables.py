@@ -132,13 +132,25 @@ def outcome(of: Sequence[Measured]) -> str:
 
 
 def memory_table(results: Results) -> str:
-    """Settings down, live heap across."""
+    """Settings down, live heap across; below them the findings before the load, where the service came to that."""
     lives = results.values("memory", "live")
     rows = [
         [setting, *(outcome(results.of("memory", live=live, setting=setting)) for live in lives)]
         for setting in plan.MEMORY_SETTINGS
     ]
+    rows += [
+        [
+            f"`explain --pid` of {setting}",
+            *(_findings(results.of("memory", live=live, setting=setting)) for live in lives),
+        ]
+        for setting in (plan.WHOLE, plan.NINETY)
+    ]
     return table(["live heap, of the limit", *(f"{live}%" for live in lives)], rows)
+
+
+def _findings(of: Sequence[Measured]) -> str:
+    found = sorted({identity for one in of for identity in one["findings"]})
+    return ", ".join(f"`{identity}`" for identity in found) or NONE
 
 
 def beside_table(results: Results) -> str:

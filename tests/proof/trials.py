@@ -113,15 +113,18 @@ def loaded(bench: Bench, service: Container, before_load: Callable[[], None] | N
 
 
 def memory(bench: Bench, case: dict[str, Any]) -> dict[str, Any]:
-    """A live heap near the memory limit."""
+    """A live heap near the memory limit, and what `explain` finds wrong with that before the load comes."""
     setting = case["setting"]
     live = plan.MEMORY_LIMIT * case["live"] // 100
     command = [program("service", plan.NEW), "-live", str(live)]
     if setting == plan.NINETY:
         command = [*_EXEC, "--", *command]
     environ = {"GOMEMLIMIT": str(plan.MEMORY_LIMIT)} if setting == plan.WHOLE else {}
+    told: dict[str, Any] = {"findings": []}
     with bench.container(_memory_limits(), command, environ) as service:
-        return loaded(bench, service)
+        found = loaded(bench, service, lambda: told.update(explained(service.pid)))
+    found["findings"] = [one["id"] for one in told["findings"] if one["id"].startswith("gomemlimit-")]
+    return found
 
 
 def beside(bench: Bench, case: dict[str, Any]) -> dict[str, Any]:

@@ -31,12 +31,15 @@ def cpu_trial(setting: str, throughput: float, p99_ms: float, repetition: int = 
     return _trial("cpu", {"go": plan.NEW, "cpus": cpus, "setting": setting}, repetition, measured)
 
 
-def memory_trial(live: int, setting: str, killed_after: float | None, repetition: int = 0) -> dict[str, Any]:
+def memory_trial(
+    live: int, setting: str, killed_after: float | None, repetition: int = 0, findings: tuple[str, ...] = ()
+) -> dict[str, Any]:
     measured = {
         "killed": killed_after is not None,
         "killed_after": killed_after,
         "gc_share": None if killed_after else 0.07,
         "closed": {"per_second": 900.0},
+        "findings": findings,
     }
     return _trial("memory", {"live": live, "setting": setting}, repetition, measured)
 
@@ -112,12 +115,15 @@ def test_killed_is_said_with_its_time_and_how_often() -> None:
         memory_trial(80, plan.UNSET, 0.4),
         memory_trial(80, plan.WHOLE, 1.5),
         memory_trial(80, plan.WHOLE, None, 1),
-        memory_trial(80, plan.NINETY, None),
+        memory_trial(80, plan.NINETY, None, 0, ("gomemlimit-tight",)),
+        memory_trial(80, plan.NINETY, None, 1, ("gomemlimit-tight",)),
     )
     assert rows(tables.memory_table(told)) == [
         [plan.UNSET, "**killed** after 0.4 s"],
         [plan.WHOLE, "**killed 1 of 2**, else 900/s, GC 7%"],
         [plan.NINETY, "900/s, GC 7%"],
+        [f"`explain --pid` of {plan.WHOLE}", NONE],
+        [f"`explain --pid` of {plan.NINETY}", "`gomemlimit-tight`"],
     ]
 
 

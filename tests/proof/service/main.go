@@ -159,6 +159,7 @@ func main() {
 		log.Fatal(err)
 	}
 	s := &service{cache: newCache(*live), garbage: *garbage}
+	runtime.GC() // what is live is known from now on, as in a service that has run for a while
 	http.HandleFunc("POST /order", s.order)
 	http.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(stats()) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
