@@ -13,6 +13,10 @@ import stat
 
 from cgagent.errors import CgagentError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ABSENT = "absent"
 DENIED = "not permitted"
 VANISHED = "vanished"
@@ -60,6 +64,7 @@ class Host:
     """Files of one machine, or of a captured or mounted tree of one."""
 
     holds_one = False  # whether it knows of one process alone, `self`
+    about: Mapping[str, object] | None = None  # what is known of a capture beside its files
 
     def __init__(self, root: str = "/", shown_below: str = "", places: dict[str, str] | None = None) -> None:
         """`places` says where parts of the live machine are mounted instead: `/proc`, `/sys`, and `/` for the rest."""

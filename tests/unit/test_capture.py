@@ -76,8 +76,18 @@ def test_the_capture_unpacked_is_a_tree_that_explain_reads_the_same(
         assert main(["explain", "--root", root, "-o", "json"]) == 0
         document = json.loads(capsys.readouterr().out)
         del document["process"]
+        document.pop("capture", None)  # which the bare tree has not
         documents.append(document)
     assert documents[0] == documents[1] == documents[2]
+
+
+def test_explain_says_when_and_where_it_was_taken(taken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    meta = load(taken).meta
+    assert main(["explain", "--root", taken]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == f"  captured: taken {meta.taken}, on Linux {os.uname().release}, as process {os.getpid()}"
+    assert main(["explain", "--root", taken, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["capture"] == meta.document()
 
 
 def test_environment_command_line_name_and_neighbours_are_not_in_it() -> None:

@@ -14,6 +14,7 @@ class CapturedHost(Host):
 
     def __init__(self, capture: Capture, name: str) -> None:
         super().__init__(name)
+        self.about = capture.meta.document()
         self._capture = capture
 
     @property

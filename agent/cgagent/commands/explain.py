@@ -68,6 +68,7 @@ def run(arguments: Arguments) -> int:
         _program(settled, arguments.binary),
         running,
         unknown,
+        settled.host.about,
     )
     sys.stdout.write(_render(picture, output))
     return EXIT_NO_LIMITS if settled.requires_limits and not settled.limits.found else 0

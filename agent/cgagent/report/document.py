@@ -23,6 +23,7 @@ def document(picture: Picture, findings: list[Finding]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "process": {"pid": picture.pid, "root": picture.root},
+        **({} if picture.capture is None else {"capture": picture.capture}),
         "cgroup": {"mode": limits.standing.mode, "hierarchies": _hierarchies(picture)},
         "limits": {"cpu": _cpu(limits.cpu), "memory": _memory(limits.memory)},
         "decision": {name: _choice(choice) for name, choice in picture.decision.choices()},

@@ -28,9 +28,21 @@ class Picture(Record):
         go: its program's build information; None where it is no Go program or not known.
         running: what its Go runtime holds now; None where that is not known.
         running_unknown: why it is not, where it could be.
+        capture: the meta document of the capture that was read (cgagent.capture.layout); None where none was.
     """
 
-    __slots__ = ("decision", "environment", "go", "limits", "pid", "root", "running", "running_unknown", "usage")
+    __slots__ = (
+        "capture",
+        "decision",
+        "environment",
+        "go",
+        "limits",
+        "pid",
+        "root",
+        "running",
+        "running_unknown",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -43,6 +55,7 @@ class Picture(Record):
         go: BuildInfo | None,
         running: Running | None = None,
         running_unknown: str | None = None,
+        capture: Mapping[str, object] | None = None,
     ) -> None:
         self.pid = pid
         self.root = root
@@ -53,3 +66,4 @@ class Picture(Record):
         self.go = go
         self.running = running
         self.running_unknown = running_unknown
+        self.capture = capture

@@ -11,7 +11,7 @@ from cgagent.units import format_cpus, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cgagent.cgroup.limits import CpuLimit, MemoryLimit
     from cgagent.report.findings import Finding
@@ -52,7 +52,7 @@ def render(picture: Picture, findings: list[Finding], style: Style) -> str:
     of = "this process" if picture.pid == "self" else f"process {picture.pid}"
     where = "" if picture.root == "/" else f" in {picture.root}"
     parts = [
-        [style.paint(f"cgagent {__version__}: {of}{where}", "heading")],
+        [style.paint(f"cgagent {__version__}: {of}{where}", "heading"), *_capture(picture.capture)],
         list(_where(picture, style)),
         list(_limits(picture, style)),
         list(_decision(picture, style)),
@@ -61,6 +61,18 @@ def render(picture: Picture, findings: list[Finding], style: Style) -> str:
         list(_findings(findings, style)),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _capture(meta: Mapping[str, object] | None) -> list[str]:
+    """When and where a capture was taken, as far as it tells."""
+    if meta is None:
+        return []
+    known = {"taken": meta["taken"], "on Linux": meta["kernel"], "as process": meta["pid"]}
+    said = [f"{words} {value}" for words, value in known.items() if value is not None]
+    refused = meta["missing"]
+    said += [f"{len(refused)} files refused"] if isinstance(refused, list) and refused else []
+    said += ["seen from outside its cgroup namespace"] if meta["view"] == "outside" else []
+    return [printable(f"  captured: {', '.join(said)}")] if said else []
 
 
 def _table(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
