@@ -54,7 +54,7 @@ def remove(directories: list[str]) -> list[str]:
             kill(directory)
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
-        left = [one for one in left if not _remove_tree(one)]
+        left = [one for one in left if not remove_empty(one)]
     return left
 
 
@@ -83,7 +83,8 @@ def _below(directory: str) -> Iterator[str]:
         yield cgroup
 
 
-def _remove_tree(directory: str) -> bool:
+def remove_empty(directory: str) -> bool:
+    """Remove a cgroup and those below it as far as no process is in them; whether all are gone."""
     return all([rmdir(cgroup) for cgroup in _below(directory)])  # noqa: C419 every one is to be tried
 
 

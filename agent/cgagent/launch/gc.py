@@ -22,7 +22,7 @@ def sweep(parents: list[str]) -> list[str]:
             continue
         for name in found:
             directory = f"{parent}/{name}"
-            if name.startswith(names.PREFIX) and _is_leftover(name, directory) and not cgroupfs.remove([directory]):
+            if names.owner(name) and _remove(name, directory):
                 removed.append(directory)
     return removed
 
@@ -54,14 +54,17 @@ def _links() -> list[str]:
         return []
 
 
-def _is_leftover(name: str, directory: str) -> bool:
-    if names.owner(name) is None:
-        return False
+def _remove(name: str, directory: str) -> bool:
+    """Remove a cgroup if it is a leftover; whether it is gone."""
     alive = names.is_alive(name)
-    if alive is not None:
-        return not alive
+    if alive is None:
+        # Whatever we could not see: the kernel refuses to remove a cgroup with a process in it.
+        return _is_old(directory) and cgroupfs.remove_empty(directory)
+    return not alive and not cgroupfs.remove([directory])
+
+
+def _is_old(directory: str) -> bool:
     try:
-        age = time.time() - os.stat(directory).st_mtime
+        return time.time() - os.stat(directory).st_mtime > _UNSEEN_AGE
     except OSError:
         return False
-    return age > _UNSEEN_AGE and not any(cgroupfs.read(f"{place}/cgroup.procs") for place, _, _ in os.walk(directory))

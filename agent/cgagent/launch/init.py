@@ -109,7 +109,10 @@ def _start(command: Command, orders: Orders) -> int:
     end = command.channel.keep_last()
     _retire(end)
     code = _supervise(child)
-    os.write(end, code.to_bytes(1, "little"))
+    try:
+        os.write(end, code.to_bytes(1, "little"))
+    except OSError:
+        pass  # our own end says it too
     return code
 
 

@@ -14,7 +14,7 @@ from cgagent.errors import EXIT_FAILURE, EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
 from cgagent.launch.cgroups import Cgroups
 from cgagent.launch.channel import Caller, Channel, Orders
-from cgagent.launch.failure import refused
+from cgagent.launch.failure import failure, reason, refused
 from cgagent.launch.identity import User, find_user, map_ids
 from cgagent.launch.init import contain
 from cgagent.launch.syscalls import (
@@ -86,26 +86,29 @@ def launch(spec: Spec) -> int:
         CgagentError: it could not be set up (125), or the command could not be started (126, 127).
     """
     _check_machine()
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            # Held until exec, or our pipes would become the command's stdin.
-            os.open(os.devnull, os.O_RDWR)
-    container = Container(spec)
     try:
+        for fd in range(3):
+            try:
+                os.fstat(fd)
+            except OSError:
+                # Held until exec, or our pipes would become the command's stdin.
+                os.open(os.devnull, os.O_RDWR)
+        container = Container(spec)
         try:
             container.start()
-        except OSError as error:
-            raise refused(error) from None
-        except CgagentError as error:
-            # What the readers of cgroups and of users find wrong is ours to report.
-            if error.exit_code == EXIT_FAILURE:
-                error.exit_code = EXIT_RUN_FAILED
-            raise
-        return container.wait()
-    finally:
-        container.end()
+            try:
+                return container.wait()
+            except OSError as error:
+                raise failure(f"cannot wait for the command: {reason(error)}") from None
+        finally:
+            container.end()
+    except OSError as error:
+        raise refused(error) from None
+    except CgagentError as error:
+        # What the readers of cgroups and of users find wrong is ours to report.
+        if error.exit_code == EXIT_FAILURE:
+            error.exit_code = EXIT_RUN_FAILED
+        raise
 
 
 class Container:
@@ -240,7 +243,10 @@ class Container:
                 self._on_supervisors_death()
             if end in ready:
                 if end != self._channel.end:
-                    return self._tell(self._reap())
+                    code = self._reap()
+                    if code == EXIT_RUN_FAILED and self.spec.init:
+                        raise failure("PID 1 of the container could not wait for the command")
+                    return self._tell(code)
                 said = os.read(end, 1)
                 if said:
                     return self._tell(said[0])
@@ -318,20 +324,27 @@ class Container:
 
     def end(self) -> None:
         """Leave nothing behind. PID 1 takes its namespaces down at the same time."""
-        if self._keeper is not None:
-            self._keeper.dismiss()
-        self.cgroups.remove_empty()
-        self._kill()
+        keeper = self._keeper
+        steps = [self.cgroups.remove_empty, self._kill]
         if self._terminal is not None:
-            self._terminal.finish()
+            steps.append(self._terminal.finish)
         if self._supervisor is not None:
-            self._supervisor.end()
+            steps.append(self._supervisor.end)
+        steps += [self._remove_cgroups, *self._undo]
+        if keeper is not None:
+            steps = [keeper.dismiss, *steps, keeper.wait]
+        failed: OSError | None = None
+        for step in steps:
+            try:
+                step()
+            except OSError as error:  # no reason to leave the rest behind
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _remove_cgroups(self) -> None:
         for directory in self.cgroups.remove():
             _say(f"{directory} could not be removed: a process in it does not end")
-        for step in self._undo:
-            step()
-        if self._keeper is not None:
-            self._keeper.wait()
 
 
 def _clone(flags: int) -> int:

@@ -12,13 +12,13 @@ PREFIX = "cgagent-"
 
 
 def own() -> str:
-    """The name for what this process makes."""
+    """The name for what this process makes.
+
+    Raises:
+        OSError: /proc cannot be read. Without the start time nobody could tell that we live.
+    """
     pid = os.getpid()
-    try:
-        start = _start_time(pid)
-    except OSError:
-        start = None  # a name that nobody takes for a leftover
-    return f"{PREFIX}{pid_namespace()}-{pid}-{start}"
+    return f"{PREFIX}{pid_namespace()}-{pid}-{_start_time(pid)}"
 
 
 def owner(name: str) -> tuple[int, int, int] | None:
@@ -31,14 +31,14 @@ def owner(name: str) -> tuple[int, int, int] | None:
 
 
 def is_alive(name: str) -> bool | None:
-    """Whether the launcher that made `name` still runs; None if that can't be seen from here."""
+    """Whether the launcher that made `name` still runs; None if we can't see its PID namespace, or /proc."""
     known = owner(name)
-    if known is None or known[0] != pid_namespace():
-        return None
     try:
+        if known is None or known[0] != pid_namespace():
+            return None
         return _start_time(known[1]) == known[2]
     except OSError:
-        return None  # too many open files, say: what lives must not be swept for that
+        return None
 
 
 def pid_namespace() -> int:
@@ -47,6 +47,7 @@ def pid_namespace() -> int:
 
 
 def _start_time(pid: int) -> int | None:
+    """Of a living process; None for one that has ended. Not to be able to look is an OSError: it may well live."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read(4096)

@@ -6,6 +6,7 @@ until `pivot` makes it the root directory. Masked and read-only paths: OCI defau
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cgagent.launch.failure import failure
@@ -181,7 +182,9 @@ def _devpts() -> None:
     options = "newinstance,ptmxmode=0666,mode=0620"
     try:
         mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, f"{options},gid=5")
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
         # Group 5 (tty) is not mapped where an ordinary user starts us.
         mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
 
