@@ -42,10 +42,13 @@ test-watch: $(VENV)/.dev ## the sidecar on real cgroups: nothing lost to signals
 test-watch-v2: $(VENV)/.dev ## the same and the metrics' values on cgroup v2, in an emulated machine; needs root
 	tests/machine/boot v2 $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/watch tests/prometheus/test_values.py
 
-.PHONY: test-launch test-prometheus test-live test-go-module test-go-matrix
+.PHONY: test-launch test-launch-v2 test-prometheus test-live test-go-module test-go-matrix
 test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
-	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap
+	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap linux-libc-dev e2fsprogs
 	pytest -p no:cacheprovider tests/launch
+test-launch-v2: $(VENV)/.dev ## the same in an emulated machine with cgroup v2 alone, and systemd; 12 minutes; needs root
+	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap systemd dbus linux-libc-dev e2fsprogs
+	tests/machine/boot v2 $(BIN)/python -m pytest -p no:cacheprovider tests/launch -rs
 test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real browser; needs root
 	tests/machine/packages prometheus chromium
 	pytest -p no:cacheprovider tests/prometheus

@@ -57,6 +57,11 @@ def temporary() -> set[str]:
     return {f"{place}/{name}" for place in places if os.path.isdir(place) for name in os.listdir(place) if owner(name)}
 
 
+def places() -> set[str]:
+    """Mounts and temporary files: what is there more than before is left. Others may take theirs away meanwhile."""
+    return mounts() | temporary()
+
+
 def soon(found: Callable[[], object], seconds: float = 10) -> object:
     """What `found` gives, once it gives nothing or time is up."""
     end = time.monotonic() + seconds

@@ -146,7 +146,9 @@ class TestNesting:
         assert inside(["--privileged", "--memory", "256Mi"], middle) == str(64 << 20)
 
     def test_leaves_no_cgroup_of_the_inner_one(self) -> None:
-        command = f"{CGAGENT} run --memory 64Mi -- true; find /sys/fs/cgroup -name 'cgagent-*' | wc -l"
+        # Twice: on v2 the first has moved what was in the outer one's root to a leaf, where it stays.
+        inner = f"{CGAGENT} run --memory 64Mi -- true"
+        command = f"{inner}; {inner}; find /sys/fs/cgroup -name 'cgagent-[0-9]*' | wc -l"
         assert inside(["--privileged", "--memory", "256Mi"], command) == "0"
 
     def test_without_privilege_says_what_the_outer_one_needs(self) -> None:

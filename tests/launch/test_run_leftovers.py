@@ -85,15 +85,20 @@ def kill_all(launcher: int) -> None:
 @pytest.mark.parametrize("murder", [kill_launcher, kill_init, kill_keeper, kill_group, kill_all])
 def test_after_deaths_at_random_moments_the_next_start_finds_nothing(murder: Callable[[int], None]) -> None:
     launchers = []
+    # As long as two launches take here: half of the moments lie in the set-up.
+    began = time.monotonic()
+    subprocess.run([CGAGENT, "run", *LIMITS, "--", "true"], check=True, timeout=60)
+    life = 2 * (time.monotonic() - began)
     for _ in range(DEATHS):
         marker = f"987{random.randrange(10**9)}"
         words = [CGAGENT, "run", *LIMITS, "--", "sleep", marker]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
-        time.sleep(random.uniform(0, 0.12))
+        time.sleep(random.uniform(0, life))
         murder(process.pid)
         if process.poll() is None:
             # The launcher lives on without its keeper, or saw nothing yet: it ends as ever.
-            time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(life)
             kill(*(pid for pid in processes(marker) if pid != process.pid))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)

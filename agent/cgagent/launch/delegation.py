@@ -129,7 +129,9 @@ def _ask_systemd(name: str, hierarchy: Hierarchy) -> str | None:
     if busctl is None:
         return None
     manager = "org.freedesktop.systemd1"
-    words = [busctl, "--system" if os.geteuid() == 0 else "--user", "call", manager]
+    # `--user` would need the caller's environment to find its bus.
+    bus = "--system" if os.geteuid() == 0 else f"--address=unix:path=/run/user/{os.geteuid()}/bus"
+    words = [busctl, bus, "call", manager]
     words += ["/org/freedesktop/systemd1", f"{manager}.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"]
     words += [f"{name}.scope", "fail", "3", "PIDs", "au", "1", str(os.getpid()), "Delegate", "b", "true"]
     words += ["CollectMode", "s", "inactive-or-failed", "0"]
