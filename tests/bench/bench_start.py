@@ -34,6 +34,7 @@ def main() -> None:
         others = [
             Case("cgagent explain -o json", [program, "explain", "-o", "json"]),
             Case("cgagent explain", [program, "explain"]),
+            Case("cgagent capture", [program, "capture", "--quiet", "-"]),
             Case("cgagent --version", [program, "--version"]),
             Case("for scale: import argparse", [python, "-c", "import argparse"]),
         ]
