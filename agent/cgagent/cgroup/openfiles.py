@@ -35,6 +35,7 @@ class OpenFiles:
                 found = os.stat(host.locate(directory))
             except OSError:
                 return getter(host, directory)  # which knows what that means
+            # kernfs never gives an inode number twice while the machine runs.
             cgroup = self._cgroups.setdefault((found.st_dev, found.st_ino), _Cgroup())
             cgroup.at(host, directory)
             self._places[host, directory] = cgroup
@@ -68,6 +69,7 @@ class _Cgroup:
         self._absent.clear()  # files come when a controller is switched on
 
     def get(self, name: str) -> str | None:
+        """The file's text, as `limits.getter` gives it."""
         if name in self._absent:
             return None
         try:
@@ -91,5 +93,6 @@ class _Cgroup:
             os.close(fd)
 
     def close(self) -> None:
+        """Let go of its files."""
         for name in list(self._open):
             self._close(name)

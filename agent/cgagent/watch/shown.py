@@ -56,6 +56,7 @@ class Shown:
         return Picture(pid, root, sight.limits, usage, sight.decision, environment, build, running, unknown)
 
     def _usage(self, sight: Sight) -> Usage:
+        # One thread at a time: no descriptor is closed, and its number another file's, while it is read from.
         with self._reading:
             if self._found is not sight:
                 self._files.look_again()
