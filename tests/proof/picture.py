@@ -72,10 +72,16 @@ def _bars(axes: Any, results: Results, pick: Pick, title: str, log: bool) -> Non
     axes.set_xlabel("CPU limit")
     if log:
         axes.set_yscale("log")
-        for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis_format(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(_minor))
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, fontsize=8)
+
+
+def _minor(value: float, _: int) -> str:
+    """The label of a tick within a decade: 2 and 5 are enough."""
+    text = f"{value:g}"
+    return text if text.strip("0.") in ("2", "5") else ""
 
 
 def _memory(axes: Any, results: Results) -> None:

@@ -32,6 +32,12 @@ def p50(measured: Measured) -> float:
     return float(measured["open"]["p50_seconds"]) * 1e3
 
 
+def peak(measured: Measured) -> float | None:
+    """MiB; None where the kernel keeps no peak (v2 before Linux 5.19)."""
+    size = measured["peak_bytes"]
+    return None if size is None else float(size) / plan.MIB
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A Markdown table; the first `left` columns are text, the others numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
@@ -87,7 +93,7 @@ def cpu_table(results: Results, version: str) -> str:
                     shown(picked(of, lambda one: one["rate"]), ranged=False),
                     shown(picked(of, lambda one: one["throttled_share"]), ".0%"),
                     shown(picked(of, lambda one: one["gc_share"]), ".1%", ranged=False),
-                    shown(picked(of, lambda one: one["peak_bytes"] / plan.MIB), ranged=False),
+                    shown(picked(of, peak), ranged=False),
                 ]
             )
     return table(head, rows, 2)
