@@ -45,7 +45,7 @@ class Lengths:
     """Seconds of a trial's parts: start and end of a service, each kind of load, and of the trial of a resize
     its length and when the limit is raised again."""
 
-    around: float = 0.7
+    around: float = 0.3
     warm_up: float = 0.3
     closed: float = 1.2
     opened: float = 2.5
@@ -101,14 +101,18 @@ def cases(quick: bool) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
-REPETITIONS = {"cpu": 3, "memory": 3, "beside": 2, "following": 2}
+def repetitions(kind: str, case: dict[str, Any]) -> int:
+    """How often a case is tried in a full run."""
+    if kind == "cpu":
+        return 4 if case["go"] == NEW else 3
+    return 3 if kind == "memory" else 2
 
 
 def expected(kind: str, case: dict[str, Any], lengths: Lengths) -> float:
     """Seconds for one trial."""
     around = lengths.around
     if kind == "cpu":
-        return around + 0.2 / float(case["cpus"]) + lengths.warm_up + lengths.closed + lengths.opened
+        return around + 0.1 / float(case["cpus"]) + lengths.warm_up + lengths.closed + lengths.opened
     if kind == "memory":
         return around + lengths.memory
     if kind == "beside":
@@ -121,11 +125,12 @@ def trials(quick: bool, seed: int) -> list[Trial]:
     lengths = QUICK if quick else FULL
     shuffled = random.Random(seed)
     made: list[Trial] = []
-    for repetition in range(1 if quick else max(REPETITIONS.values())):
+    wanted = [(kind, case, 1 if quick else repetitions(kind, case)) for kind, case in cases(quick)]
+    for repetition in range(max(times for _, _, times in wanted)):
         batch = [
             Trial(kind, case, repetition, expected(kind, case, lengths))
-            for kind, case in cases(quick)
-            if repetition < REPETITIONS[kind]
+            for kind, case, times in wanted
+            if repetition < times
         ]
         shuffled.shuffle(batch)
         made += batch

@@ -85,11 +85,14 @@ def verdicts(results: Results) -> str:
     """Where cgagent's repetitions lie apart from the others'."""
     versions = sorted(results.values("cpu", "go"), reverse=True)
     lines = [tables.verdict(results, version, other) for version in versions for other in (plan.BIG_HOST, plan.OWN)]
-    count = plan.REPETITIONS["cpu"]
+    chances = ", ".join(
+        f"{apart_by_chance(count):.0%} of cases ({count} repetitions of each)"
+        for count in sorted({plan.repetitions("cpu", {"go": version}) for version in versions}, reverse=True)
+    )
     lines.append(
         "Higher, lower, shorter, longer: all repetitions of the one lie beyond all of the other. Of two equal settings "
-        f"{count} repetitions each lie so by chance in {apart_by_chance(count):.0%} of cases; at "
-        f"{max(plan.CPU_LIMITS):g} CPUs cgagent and Go 1.27 choose the same number, and what differs there is chance."
+        f"they lie so by chance in {chances}. At {max(plan.CPU_LIMITS):g} CPUs cgagent and Go by itself choose the "
+        "same number, and what differs there is chance."
     )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from proof import plan
-from proof.figures import Spread, apart, apart_by_chance, gc_share, spread, throttled_share
+from proof.figures import FEWEST, Spread, apart, apart_by_chance, gc_share, spread, throttled_share
 
 
 def test_a_spread_is_the_median_and_the_whole_range() -> None:
@@ -53,19 +53,21 @@ def test_periods_are_those_of_the_load_alone() -> None:
 
 def test_each_repetition_has_every_case_once_in_an_order_of_its_own() -> None:
     trials = plan.trials(quick=False, seed=1)
-    orders = []
-    for repetition in range(min(plan.REPETITIONS.values())):
-        order = [str((trial.kind, trial.case)) for trial in trials if trial.repetition == repetition]
-        assert Counter(order) == Counter(str(case) for case in plan.cases(quick=False))
-        orders.append(order)
+    orders = [[(one.kind, one.case) for one in trials if one.repetition == repetition] for repetition in range(2)]
+    for order in orders:
+        assert Counter(map(str, order)) == Counter(map(str, plan.cases(quick=False)))
     assert orders[0] != orders[1]
 
 
-def test_repetitions_are_as_many_as_planned_and_follow_each_other() -> None:
+def test_a_case_is_repeated_as_often_as_planned_and_never_twice_in_a_repetition() -> None:
     trials = plan.trials(quick=False, seed=1)
-    for kind, wanted in plan.REPETITIONS.items():
-        assert {trial.repetition for trial in trials if trial.kind == kind} == set(range(wanted))
-    assert [trial.repetition for trial in trials] == sorted(trial.repetition for trial in trials)
+    for kind, case in plan.cases(quick=False):
+        found = [one.repetition for one in trials if (one.kind, one.case) == (kind, case)]
+        assert found == list(range(plan.repetitions(kind, case)))
+
+
+def test_what_is_compared_by_its_range_is_repeated_often_enough_for_that() -> None:
+    assert min(plan.repetitions(kind, case) for kind, case in plan.cases(quick=False) if kind == "cpu") >= FEWEST
 
 
 def test_a_plan_is_the_same_for_the_same_seed() -> None:
@@ -75,7 +77,7 @@ def test_a_plan_is_the_same_for_the_same_seed() -> None:
 
 def test_the_quick_look_has_every_kind_with_and_without_cgagent() -> None:
     settings = {(trial.kind, trial.case.get("setting")) for trial in plan.trials(quick=True, seed=1)}
-    assert {kind for kind, _ in settings} == set(plan.REPETITIONS)
+    assert {kind for kind, _ in settings} == {"cpu", "memory", "beside", "following"}
     assert {("cpu", plan.CGAGENT), ("cpu", plan.BIG_HOST), ("memory", plan.NINETY), ("memory", plan.UNSET)} <= settings
     assert {("following", plan.STILL), ("following", plan.TUNE)} <= settings
 
