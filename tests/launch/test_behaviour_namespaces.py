@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = needs_root
 
+UNFILTERED = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
 NAMESPACES = ("pid", "net", "mnt", "uts", "ipc", "user", "cgroup")
 
 
@@ -156,6 +157,33 @@ class TestNesting:
         assert done.code == 125
         assert "start the outer container with --privileged" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize("user", ["0", "1000"])
+    def test_without_privilege_works_where_the_outer_one_neither_filters_nor_masks(self, user: str) -> None:
+        # What docker asks for podman inside it; the inner one has its own filter and masks.
+        command = f"{CGAGENT} run -- grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"
+        assert inside([*UNFILTERED, "--user", user], command) == "NoNewPrivs:\t1\nSeccomp:\t2"
+
+    def test_without_privilege_has_limits_from_the_outer_one_alone_and_says_so(self) -> None:
+        inner = ("run", "--memory", "64Mi")
+        done = run(UNFILTERED, CGAGENT, *inner, "--", "true")
+        assert done.code == 125
+        (line,) = done.stderr.splitlines()
+        assert line.endswith("start the outer container with --privileged, or go without the limits with --best-effort")
+        done = run(UNFILTERED, CGAGENT, *inner, "--best-effort", "--", "echo", "went on")
+        assert (done.code, done.stdout) == (0, "went on\n")
+        assert done.stderr.startswith("cgagent run: going on without --memory: ")
+
+    def test_needs_nothing_of_the_outer_one_where_it_shares_all_namespaces(self) -> None:
+        shared = " ".join(f"--share {name}" for name in NAMESPACES)
+        assert inside([], f"{CGAGENT} run {shared} -- echo ran") == "ran"
+
+    def test_names_the_masks_that_keep_it_from_a_proc_of_its_own(self) -> None:
+        done = run(["--security-opt", "seccomp=unconfined"], CGAGENT, "run", "--", "true")
+        assert done.code == 125
+        (line,) = done.stderr.splitlines()
+        assert "a new /proc is refused" in line
+        assert "systempaths=unconfined" in line
 
 
 def test_a_hundred_launches_twenty_at_once_all_end_well() -> None:

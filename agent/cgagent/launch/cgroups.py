@@ -208,7 +208,9 @@ def _make(cgroup: Cgroup) -> None:
         reason = (error.strerror or "").lower()
         delegate = "let systemd delegate one (systemd-run --user --scope -p Delegate=yes cgagent run ...)"
         ways = f"{'run as root' if cgroup.version == 1 else delegate}, or go without the limits with --best-effort"
-        hint = ways if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "remove unused cgroups"
+        hint = ways if error.errno in (errno.EACCES, errno.EPERM) else "remove unused cgroups"
+        if error.errno == errno.EROFS:
+            hint = "start the outer container with --privileged, or go without the limits with --best-effort"
         raise failure(f"cannot make a cgroup in {above}: {reason}", hint) from None
 
 
