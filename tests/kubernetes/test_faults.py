@@ -140,7 +140,7 @@ REPLACEMENTS = {
     "other text": "rm go.env && echo GOMEMLIMIT=1 > go.env",
     "nothing": "rm go.env",
 }
-_TOOLS = "for tool in rm ln mkfifo mkdir rmdir mv stat; do alias $tool=\"/busybox $tool\"; done"
+_TOOLS = 'for tool in rm ln mkfifo mkdir rmdir mv stat; do alias $tool="/busybox $tool"; done'
 
 
 def with_intruder(name: str, user: int) -> dict[str, object]:

@@ -16,7 +16,7 @@ from launch.behaviour import CGAGENT, RUNC, V1, Runc, busybox_root, needs_root, 
 from launch.private_namespaces import needs_iproute, output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 pytestmark = needs_root
@@ -29,6 +29,13 @@ class Limit(NamedTuple):
     v1: tuple[str, str] | None
     v2: tuple[str, str] | None
     runc: Mapping[str, object] | None = None
+
+
+class Disk(NamedTuple):
+    """A block device and a directory of the file system on it."""
+
+    device: str
+    directory: str
 
 
 MIB = 1 << 20
@@ -128,13 +135,12 @@ def test_a_limit_is_read_back_inside_as_it_was_asked_for(limit: Limit) -> None:
 
 
 @pytest.mark.parametrize("kind", ["read-bps", "write-bps", "read-iops", "write-iops"])
-def test_an_io_limit_is_read_back_inside_as_it_was_asked_for(kind: str) -> None:
-    device = disk()
-    number = os.stat(device).st_rdev
+def test_an_io_limit_is_read_back_inside_as_it_was_asked_for(kind: str, disk: Disk) -> None:
+    number = os.stat(disk.device).st_rdev
     name = f"{os.major(number)}:{os.minor(number)}"
     direction, unit = kind.split("-")
     file = f"blkio/blkio.throttle.{direction}_{unit}_device" if V1 else "io.max"
-    done = run([f"--device-{kind}", f"{device}=1000"], "cat", f"/sys/fs/cgroup/{file}")
+    done = run([f"--device-{kind}", f"{disk.device}=1000"], "cat", f"/sys/fs/cgroup/{file}")
     expected = f"{name} 1000\n" if V1 else f"{direction[0]}{unit}=1000"
     assert done.code == 0, done.stderr
     assert expected in done.stdout
@@ -232,9 +238,8 @@ class TestBite:
         assert run(["--rootfs", busybox_root(), "--pids-limit", "10"], "sh", "-c", several).stdout == "all\n"
 
     @pytest.mark.parametrize("direction", ["write", "read"])
-    def test_dd_keeps_to_the_io_limit_within_a_fifth(self, direction: str) -> None:
-        device = disk()
-        file = f"{os.getcwd()}/cgagent-test-io-{os.getpid()}"
+    def test_dd_keeps_to_the_io_limit_within_a_fifth(self, direction: str, disk: Disk) -> None:
+        file = f"{disk.directory}/cgagent-test-io-{os.getpid()}"
         rate = 4 * MIB
         ends = f"if=/dev/zero of={file}" if direction == "write" else f"if={file} of=/dev/null"
         flag = "oflag=direct" if direction == "write" else "iflag=direct"
@@ -245,7 +250,7 @@ class TestBite:
             if subprocess.run([*dd.split(), "count=1"], capture_output=True, check=False).returncode:
                 pytest.skip("this file system has no direct I/O")
             command = f"{dd} count=8 && date +%s.%N && {dd} count=40 && date +%s.%N"
-            done = run([f"--device-{direction}-bps", f"{device}={rate}"], "sh", "-c", command)
+            done = run([f"--device-{direction}-bps", f"{disk.device}={rate}"], "sh", "-c", command)
         finally:
             os.unlink(file)
         assert done.code == 0, done.stderr
@@ -328,18 +333,31 @@ class Usage:
         return int(text.split("usage_usec ")[1].split()[0]) / 1e6
 
 
-def disk() -> str:
-    """The whole disk that holds the working directory; a limit on a partition is refused by the kernel."""
-    number = os.stat(".").st_dev
-    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-    if not os.path.exists(path):
-        pytest.skip("the working directory is on no block device")
-    place = os.path.realpath(path)
-    if os.path.exists(f"{place}/partition"):
-        place = os.path.dirname(place)
-    device = f"/dev/{os.path.basename(place)}"
-    if not os.path.exists(device):
-        pytest.skip(f"no {device}")
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    """A whole disk and a directory on it: the working directory's, or one that is made of a file."""
     if V1 and not os.path.isdir("/sys/fs/cgroup/blkio"):
         pytest.skip("no blkio controller")
-    return device
+    number = os.stat(".").st_dev
+    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    if os.path.exists(path):
+        place = os.path.realpath(path)
+        if os.path.exists(f"{place}/partition"):  # a limit on a partition is refused by the kernel
+            place = os.path.dirname(place)
+        if os.path.exists(f"/dev/{os.path.basename(place)}"):
+            yield Disk(f"/dev/{os.path.basename(place)}", os.getcwd())
+            return
+    image, directory = tmp_path_factory.mktemp("disk") / "image", tmp_path_factory.mktemp("on-disk")
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+    script = f"set -e; modprobe loop 2>/dev/null || :; mkfs.ext4 -q {image}; losetup --find --show {image}"
+    made = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"the working directory is on no block device, and none can be made: {made.stderr.strip()}")
+    device = made.stdout.strip()
+    try:
+        subprocess.run(["mount", device, directory], check=True)
+        yield Disk(device, str(directory))
+    finally:
+        subprocess.run(["umount", directory], check=False)
+        subprocess.run(["losetup", "--detach", device], check=False)
