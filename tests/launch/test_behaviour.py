@@ -345,6 +345,18 @@ SECURITY = (
         "grep -E '^Cap(Eff|Prm|Amb)' /proc/self/status | cut -f2 | sort -u",
         "0000000000000000\n",
     ),
+    Row(
+        "an ambient capability for a user who was given it by name",
+        "--rootfs {root} --user 1000 --cap-drop ALL --cap-add NET_RAW",
+        "grep -E '^Cap(Eff|Amb)' /proc/self/status | cut -f2 | sort -u",
+        "0000000000002000\n",
+        runc={
+            "process.user": {"uid": 1000, "gid": 0},
+            "process.capabilities": {
+                kind: ["CAP_NET_RAW"] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
+            },
+        },
+    ),
     Row("no new privileges", "--rootfs {root}", "grep ^NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n", runc=SAME),
     Row("a seccomp filter", "--rootfs {root}", "grep ^Seccomp: /proc/self/status", "Seccomp:\t2\n"),
     Row(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from launch.behaviour import CGAGENT, RUNC, V1, Runc, busybox_root, needs_root, run
+from launch.behaviour import CGAGENT, RUNC, V1, Runc, busybox_root, needs_root, needs_v1, run
 from launch.private_namespaces import needs_iproute, output
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ LIMITS = (
     ),
     Limit("--cpu-shares 512", ("cpu/cpu.shares", "512"), ("cpu.weight", "20"), {"cpu": {"shares": 512}}),
     Limit("-c 2", ("cpu/cpu.shares", "2"), ("cpu.weight", "1"), {"cpu": {"shares": 2}}),
+    Limit("--cpu-weight 200", ("cpu/cpu.shares", "2048"), ("cpu.weight", "200")),
     Limit("--cpuset-cpus 0", ("cpuset/cpuset.cpus", "0"), ("cpuset.cpus", "0"), {"cpu": {"cpus": "0"}}),
     Limit("--cpuset-cpus 0-1", ("cpuset/cpuset.cpus", "0-1"), ("cpuset.cpus", "0-1"), {"cpu": {"cpus": "0-1"}}),
     Limit("--cpuset-mems 0", ("cpuset/cpuset.mems", "0"), ("cpuset.mems", "0"), {"cpu": {"mems": "0"}}),
@@ -146,6 +147,39 @@ def test_an_io_limit_is_read_back_inside_as_it_was_asked_for(kind: str, disk: Di
     assert expected in done.stdout
 
 
+@needs_v1
+def test_a_controller_that_is_missing_is_named_and_best_effort_goes_on_without() -> None:
+    # The host of this launch has every hierarchy but one.
+    hide = "umount /sys/fs/cgroup/pids && exec "
+    words = f"{CGAGENT} run --memory 64Mi --pids-limit 20 "
+
+    def hidden(command: str) -> subprocess.CompletedProcess[str]:
+        there = ["unshare", "-m", "sh", "-c", hide + command]
+        return subprocess.run(there, capture_output=True, text=True, check=False, timeout=60)
+
+    done = hidden(f"{words} -- true")
+    assert (done.returncode, done.stdout) == (125, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cgagent run: --pids-limit: the pids controller is not to be had here: ")
+    assert line.endswith("--best-effort goes on without")
+    done = hidden(f"{words} --best-effort -- cat /sys/fs/cgroup/memory/memory.limit_in_bytes")
+    assert (done.returncode, done.stdout) == (0, f"{64 * MIB}\n")
+    assert done.stderr == "cgagent run: --pids-limit: the pids controller is not to be had here\n"
+
+
+def test_go_env_is_what_cgagent_decides_inside() -> None:
+    # 100 MiB less a tenth, and one and a half CPUs rounded up: design, "Rules of the numbers".
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one CPU")
+    done = run(["--cpus", "1.5", "--memory", "100Mi", "--go-env"], "sh", "-c", "echo $GOMAXPROCS $GOMEMLIMIT")
+    assert done == (0, f"2 {100 * MIB * 9 // 10}\n", "")
+
+
+def test_go_env_leaves_alone_what_is_given() -> None:
+    done = run(["--memory", "100Mi", "--go-env", "-e", "GOMEMLIMIT=1GiB"], "sh", "-c", "echo $GOMEMLIMIT")
+    assert done == (0, "1GiB\n", "")
+
+
 def test_all_limits_at_once() -> None:
     options = "--cpus 0.5 --cpuset-cpus 0 --memory 64Mi --pids-limit 30 --cpu-shares 512"
     assert run(options.split(), "true") == (0, "", "")
@@ -207,6 +241,24 @@ class TestBite:
         assert (told["oom_killed"], told["signal"], told["memory"]["limit_bytes"]) == (True, 9, 64 * MIB)
         # The peak is at the limit, not past it.
         assert 60 * MIB <= told["memory"]["peak_bytes"] <= 64 * MIB
+
+    def test_stats_are_one_screen_for_a_person(self) -> None:
+        done = run(
+            ["--cpus", "0.5", "--memory", "64Mi", "--pids-limit", "20", "--stats"],
+            "sh",
+            "-c",
+            "head -c 20m /dev/zero | tail",
+        )
+        assert (done.code, done.stdout) == (0, "\0" * (20 * MIB))
+        rows = {line[2:15].strip(): line[15:] for line in done.stderr.splitlines() if line.startswith("  ")}
+        assert set(rows) >= {"exit code", "CPU time", "memory peak", "OOM kills", "pids"}
+        assert rows["exit code"].startswith("0 after ")
+        assert rows["memory peak"].endswith("Mi of 64Mi")
+        # `tail` keeps the 20 MiB, which are one line.
+        assert float(rows["memory peak"].partition("Mi")[0]) >= 20
+        assert rows["OOM kills"] == "0"
+        assert rows["pids"] == "limit 20, forks refused 0"
+        assert len(done.stderr.splitlines()) <= 24
 
     def test_a_kill_that_was_not_the_oom_killers_is_not_called_one(self, tmp_path: Path) -> None:
         stats = tmp_path / "stats.json"

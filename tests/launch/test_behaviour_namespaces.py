@@ -6,12 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from launch.behaviour import CGAGENT, busybox_root, needs_root, run
+from launch.behaviour import CGAGENT, busybox_root, needs_root, needs_v1, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +115,43 @@ class TestMounts:
         roots = [line.split()[3:5] for line in info.splitlines()]
         assert sum(1 for _, point in roots if point == "/") == 1
         assert all(not point.startswith("/work") for _, point in roots)
+
+    def test_the_working_directory_alone_may_be_written_where_the_rest_is_read_only(self, tmp_path: Path) -> None:
+        place = str(tmp_path)
+        command = f"touch {place}/file && ! touch {os.path.dirname(place)}/other 2>/dev/null && echo done"
+        done = run(["--read-only"], "sh", "-c", command, cwd=place)
+        assert (done.code, done.stdout) == (0, "done\n"), done.stderr
+        assert (tmp_path / "file").exists()
+
+
+class TestCgroups:
+    def test_are_shown_where_the_host_has_them(self) -> None:
+        # Co-mounted controllers are one hierarchy, at one place.
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            rows = [line.split() for line in file]
+        hosts = {row[4]: row[-1] for row in rows if row[row.index("-") + 1] in ("cgroup", "cgroup2")}
+        shown = {}
+        for line in inside([], "cat /proc/self/mountinfo").splitlines():
+            row = line.split()
+            if row[row.index("-") + 1] in ("cgroup", "cgroup2"):
+                assert (row[3], "ro" in row[5].split(",")) == ("/", True)
+                shown[row[4]] = row[-1]
+        assert shown == hosts
+
+    @needs_v1
+    def test_have_the_hosts_other_names_too(self) -> None:
+        # As distributions link cpu to cpu,cpuacct; this host's directory is one of the test's own.
+        script = (
+            "mount --make-rprivate / && mkdir -p $0/kept && mount --rbind /sys/fs/cgroup $0/kept && "
+            "mount -t tmpfs cgroup /sys/fs/cgroup && mkdir /sys/fs/cgroup/memory && "
+            "mount --move $0/kept/memory /sys/fs/cgroup/memory && ln -s memory /sys/fs/cgroup/alias && "
+            f"{CGAGENT} run --memory 64Mi -- sh -c 'readlink /sys/fs/cgroup/alias; "
+            "cat /sys/fs/cgroup/alias/memory.limit_in_bytes'"
+        )
+        with tempfile.TemporaryDirectory(prefix="cgagent-test-") as place:
+            words = ["unshare", "-m", "sh", "-c", script, place]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (0, f"memory\n{64 << 20}\n"), done.stderr
 
 
 class TestPid:

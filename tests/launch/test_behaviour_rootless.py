@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
-from launch.behaviour import CGAGENT, Result, busybox_root
+from launch.behaviour import CGAGENT, V1, Result, busybox_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 NOBODY = 65534
 NAMESPACES = ("pid", "net", "mnt", "uts", "ipc", "user", "cgroup")
@@ -115,6 +122,89 @@ class TestWithLimits:
         done = run("--memory 64Mi --best-effort", "echo", "went on")
         assert (done.code, done.stdout) == (0, "went on\n")
         assert "memory" in done.stderr or run("--memory 64Mi", "true").code == 0
+
+
+class TestWithSubordinateIds:
+    """newuidmap and newgidmap give more than one ID, where /etc/subuid and /etc/subgid give them to the user."""
+
+    @pytest.fixture
+    def subordinate(self, tmp_path: Path) -> str:
+        """A shell's text that runs what follows with IDs from 200000 on: the machine's own files stay as they are."""
+        if os.geteuid() != 0 or not all(map(shutil.which, ("newuidmap", "newgidmap"))):
+            pytest.skip("uidmap is not installed, or we are not root to give IDs to the user")
+        (tmp_path / "subid").write_text("nobody:200000:65536\n")
+        lay = "".join(f"mount --bind {tmp_path}/subid /etc/{name} && " for name in ("subuid", "subgid"))
+        drop = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all"
+        return f"touch /etc/subuid /etc/subgid && {lay} exec {drop} {CGAGENT} run"
+
+    def inside(self, subordinate: str, options: str, command: str) -> str:
+        words = ["unshare", "-m", "sh", "-c", f"{subordinate} {options} -- sh -c '{command}'"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    @pytest.mark.parametrize("kind", ["uid", "gid"])
+    def test_are_mapped_behind_ones_own(self, subordinate: str, kind: str) -> None:
+        rows = [row.split() for row in self.inside(subordinate, "", f"cat /proc/self/{kind}_map").splitlines()]
+        assert rows == [["0", str(NOBODY), "1"], ["1", "200000", "65536"]]
+
+    def test_a_user_other_than_root_can_be_had(self, subordinate: str) -> None:
+        assert self.inside(subordinate, "--user 1000:1001", "id -u; id -g") == "1000\n1001\n"
+
+    def test_a_user_beyond_them_is_refused_with_the_way_out(self, subordinate: str) -> None:
+        words = ["unshare", "-m", "sh", "-c", f"{subordinate} --user 65537 -- true"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        assert done.returncode == 125
+        (line,) = done.stderr.splitlines()
+        assert "not mapped in the user namespace" in line
+        assert "/etc/subuid" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root delegates")
+@pytest.mark.skipif(V1, reason="v1 cgroups here: an ordinary user is given none; make test-launch-v2")
+class TestInADelegatedCgroup:
+    """cgroup-v2.rst, "Delegation": the user owns the directory, cgroup.procs and cgroup.subtree_control."""
+
+    @pytest.fixture
+    def delegated(self) -> Iterator[str]:
+        base = "/sys/fs/cgroup"
+        name = f"{base}/cgagent-test-{os.getpid()}"
+        for word in ("memory", "pids"):
+            with open(f"{base}/cgroup.subtree_control", "w", encoding="ascii") as file:
+                file.write(f"+{word}")
+        os.mkdir(name)
+        for path in (name, f"{name}/cgroup.procs", f"{name}/cgroup.subtree_control"):
+            os.chown(path, NOBODY, NOBODY)
+        yield name
+        for place, _, _ in os.walk(name, topdown=False):
+            os.rmdir(place)
+
+    def run_in(self, directory: str, command: str) -> subprocess.CompletedProcess[str]:
+        """A shell's text, run by the user in the cgroup."""
+        enter = f"echo $$ > {directory}/cgroup.procs && exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups"
+        words = ["sh", "-c", f"{enter} --inh-caps=-all {command}"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+
+    def test_limits_are_set_and_nothing_is_left(self, delegated: str) -> None:
+        show = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max"
+        done = self.run_in(delegated, f"{CGAGENT} run --memory 64Mi --pids-limit 20 -- sh -c '{show}'")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{64 << 20}\n20\n", "")
+        assert [name for _, names, _ in os.walk(delegated) for name in names] == []
+
+    def test_the_limit_bites(self, delegated: str) -> None:
+        grow = f'{sys.executable} -c "bytearray(200 << 20)"'
+        done = self.run_in(delegated, f"{CGAGENT} run --memory 64Mi -- {grow}")
+        assert done.returncode == 137
+        assert "the memory limit of 64Mi was reached" in done.stderr
+
+    def test_beside_another_process_the_file_that_stands_in_the_way_is_named(self, delegated: str) -> None:
+        # The shell stays in the cgroup, which so may pass no controller on.
+        done = self.run_in(delegated, f"sh -c '{CGAGENT} run --memory 64Mi -- true; exit $?'")
+        assert done.returncode == 125
+        (line,) = done.stderr.splitlines()
+        assert f"{delegated}/cgroup.subtree_control" in line
+        assert "Delegate=yes" in line
+        assert "--best-effort" in line
 
 
 def test_veth_says_what_it_needs() -> None:

@@ -94,9 +94,12 @@ ERRORS = {
 PROBE = (
     "/proc/self/status /proc/self/mountinfo /proc/self/limits /proc/self/cgroup /proc/self/uid_map /proc/self/gid_map "
     "/proc/sys/kernel/hostname /proc/net/route /sys/class/net/lo/flags /etc/resolv.conf "
-    "/sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max "
-    "/sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max"
 )
+SHOWN = {
+    "cpu": "/sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max ",
+    "memory": "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max ",
+    "pids": "/sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max ",
+}
 VOLATILE = re.compile(r"Pid|PPid|NSt?g?pid|NSpgid|NSsid|Vm\w+|Rss\w+|Hugetlb\w+|\w*voluntary_ctxt_switches|FDSize")
 
 
@@ -111,8 +114,9 @@ class Launch:
 
     def __init__(self, name: str) -> None:
         options = LAUNCHES[name].split()
-        self.words = ["run", *options, "--", "sh", "-c", f"cat {PROBE} 2>/dev/null; :"]
         self._limited = {CONTROLLERS[word] for word in options if word in CONTROLLERS}
+        shown = PROBE + "".join(SHOWN[one] for one in sorted(self._limited))
+        self.words = ["run", *options, "--", "sh", "-c", f"cat {shown} 2>/dev/null; :"]
         self._uid = NOBODY if name == "rootless" else 0
         # As left by a launcher that was killed: a name with a PID that no process can have.
         place = os.path.dirname(own_cgroups()[0])
@@ -232,7 +236,8 @@ def chosen(calls: list[Call], seed: int) -> Iterator[tuple[Call, int]]:
 def test_each_call_of_the_set_up_may_fail(name: str) -> None:
     for module in pkgutil.iter_modules(cgagent.launch.__path__):
         importlib.import_module(f"cgagent.launch.{module.name}")
-    importlib.import_module("cgagent.commands.run")
+    for other in ("cgagent.commands.run", "resource"):
+        importlib.import_module(other)
     launch = Launch(name)
     reference = launch()
     if name == "rootless" and reference.ended.code == 125 and "namespaces" in reference.stderr:
