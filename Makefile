@@ -53,6 +53,7 @@ test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real 
 	tests/machine/packages prometheus chromium
 	pytest -p no:cacheprovider tests/prometheus
 test-live: $(VENV)/.dev ## reading and retuning Go programs of every release from 1.21 to 1.27
+	tests/machine/packages gccgo qemu-user
 	pytest -p no:cacheprovider tests/live
 test-go-module: $(VENV)/.dev ## the Go module: every conformance case, and real cgroups
 	pytest -p no:cacheprovider tests/gomodule
@@ -85,6 +86,7 @@ bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	python tests/bench/bench_watch.py
 	python tests/bench/bench_metrics.py
 	python tests/bench/bench_run.py
+	python tests/bench/bench_live.py
 
 $(VENV)/.picture: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[picture]'

@@ -122,7 +122,10 @@ def draw_series(axes: Any, panel: dict[str, Any], shop: Shop, start: float, end:
     axes.tick_params(colors=DIM, labelsize=7, length=0)
     axes.grid(color="#2c3235", lw=0.6)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=6.5, frameon=False, labelcolor=TEXT, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.09))
+        columns = 3 if panel["gridPos"]["w"] > 8 or number < 2 else 2
+        axes.legend(
+            fontsize=6.5, frameon=False, labelcolor=TEXT, ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.09)
+        )
 
 
 def draw_stat(axes: Any, panel: dict[str, Any], shop: Shop) -> None:

@@ -65,6 +65,11 @@ class BuildInfo(Record):
         self.settings: dict[str, str] = modules.settings
 
     @property
+    def removed(self) -> bool:
+        """Whether the build wiped out what it would say, as garble does; what is in it is then not known."""
+        return self.release is None and not (self.path or self.module or self.settings)
+
+    @property
     def release(self) -> tuple[int, int] | None:
         """The Go release that the toolchain is of, such as (1, 27); None where its version does not say.
 

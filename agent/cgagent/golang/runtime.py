@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cgagent.golang.buildinfo import BuildInfo
 
 NO_MEMORY_LIMIT = 2**63 - 1  # math.MaxInt64, debug.SetMemoryLimit's "no limit"
+REMOVED = "its build info was removed, as garble does"
 _INT32_MAX = 2**31 - 1
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -68,6 +69,8 @@ def _procs(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> E
 def _runtime_procs(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> Expected:
     release, compiler = info.release, info.settings.get("-compiler", "gc")
     cpus = sight.usable_cpus(limits)
+    if info.removed:
+        return Expected(None, REMOVED)
     if release is None or compiler != "gc":
         return Expected(None, f"not known of {info.go_version} ({compiler})")
     name = f"Go {release[0]}.{release[1]}"
@@ -146,6 +149,8 @@ def _memory(info: BuildInfo, limits: Limits, environment: Mapping[str, str]) -> 
         if size is None:
             return Expected(None, f"GOMEMLIMIT '{text}' is malformed: the program ends at its start", ENVIRONMENT)
         return Expected(size, "GOMEMLIMIT is set in its environment", ENVIRONMENT)
+    if info.removed:
+        return Expected(None, REMOVED)
     set_by_library = libraries.automemlimit(info.dependencies, limits, environment)
     return set_by_library or Expected(NO_MEMORY_LIMIT, "no Go version sets a memory limit by itself")
 

@@ -58,7 +58,8 @@ def rows(prediction: Prediction) -> Iterator[tuple[str, str]]:
     for name, expected in ((GOMAXPROCS, prediction.gomaxprocs), (GOMEMLIMIT, prediction.gomemlimit)):
         shown = "off" if expected.value == NO_MEMORY_LIMIT else expected.value
         later = "; follows changes" if expected.follows else "; stays so"
-        yield f"{name} {'not known' if shown is None else shown}", expected.reason + later
+        known = shown is not None
+        yield f"{name} {shown if known else 'not known'}", expected.reason + (later if known else "")
     for library in prediction.libraries:
         yield str(library), "; ".join(library.notes)
 

@@ -99,7 +99,7 @@ def _where(picture: Picture, style: Style) -> Iterator[str]:
         yield from _table([("controller", "", "mount", "path"), *rows])
     if picture.go is not None:
         yield style.paint("program  ", "heading") + printable(
-            f"{picture.go.path or picture.go.module}, {picture.go.go_version}"
+            f"{picture.go.path or picture.go.module or 'not named'}, {picture.go.go_version}"
         )
 
 

@@ -167,6 +167,8 @@ class Program:
 
 
 def _check(build: BuildInfo) -> None:
+    if build.removed:
+        raise LiveError("its build info was removed, as garble does: what is in it is not known", UNKNOWN)
     compiler = build.settings.get("-compiler", "gc")
     if compiler != "gc":
         raise LiveError(f"built by {compiler}: only programs of Go's own compiler are understood", UNKNOWN)
