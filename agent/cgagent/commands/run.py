@@ -25,6 +25,8 @@ examples:
   cgagent run --rootfs ./root --read-only --user 1000 -- /bin/app
   cgagent run --privileged -- cgagent run --memory 64Mi -- true  one inside another
   cgagent run --host-cpus 64 --cpus 1.5 -- ./orders              on a node of 64 CPUs, under a real quota
+  cgagent run --simulate v2 --layout kubernetes-systemd --cpus 1.5 --memory 256Mi --parent-cpus 1 -- cgagent explain
+  cgagent run --replay orders.tar.gz -- ./orders                 what cgagent capture took on another machine
   cgagent run --gc                                               remove what killed launchers left behind
 
 exit codes: those of COMMAND; 128+N if signal N ended it; 125 the container could not be set up;
@@ -63,6 +65,19 @@ _OPTIONS: tuple[tuple[str, tuple[tuple[str, str | None, bool, str], ...]], ...] 
         (
             ("--host-cpus", "N", False, "show a machine of N CPUs, 1 to 1024, whatever the limits"),
             ("--host-memory", "SIZE", False, "show a machine with this much memory"),
+            ("--simulate", "v1|v2|hybrid", False, "show cgroups in which the limits stand, and enforce none"),
+            (
+                "--layout",
+                "NAME",
+                False,
+                "whose: docker (default), kubernetes-cgroupfs, kubernetes-systemd, systemd-service, nested",
+            ),
+            ("--qos", "CLASS", False, "class of the Kubernetes pod: guaranteed, burstable (default) or besteffort"),
+            ("--cgroupns", "private|host", False, "with a cgroup namespace or without (default: as the runtime does)"),
+            ("--parent-cpus", "N", False, "CPU limit of the cgroup above: pod, slice or outer container"),
+            ("--parent-memory", "SIZE", False, "its memory limit"),
+            ("--replay", "FILE", False, "show what cgagent capture took: its cgroups, CPUs and memory"),
+            ("--enforce", None, False, "let what --simulate or --replay shows bind as well"),
         ),
     ),
     (

@@ -66,7 +66,7 @@ class Command:
             os.setpgid(0, 0)
         if orders.supervisor is not None:
             # Before capabilities go, of which this needs CAP_SYS_ADMIN where new privileges are not forbidden.
-            orders.supervisor.watch()
+            orders.supervisor.watch("user" in spec.namespaces)
         confine(spec.security, self._user, orders.program)
         if not spec.init:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has cleared it
@@ -84,7 +84,9 @@ class Command:
             unshare(CLONE_NEWCGROUP)
         if "mnt" not in spec.namespaces:
             return
-        if "cgroup" not in spec.namespaces:
+        if orders.supervisor is not None and orders.supervisor.shows_cgroups:
+            pass  # a layout that is not the container's
+        elif "cgroup" not in spec.namespaces:
             _show_callers_cgroups()
         elif orders.cgroups:
             _mount_cgroups(orders, writable=spec.security.nested)

@@ -141,8 +141,9 @@ class Container:
         # From here on signals wait for `wait`, or end what is not yet started.
         self._signals = signalfd(self._forwarded)
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
+        scene = self._scene()
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
-        orders = self._orders(plan)
+        orders = self._orders(plan, scene)
         self._supervisor = orders.supervisor
         self.pid = _clone(sum(_FLAGS[name] for name in spec.namespaces))
         if self.pid == 0:
@@ -165,9 +166,8 @@ class Container:
         for line in self.cgroups.missing:
             _say(line)
 
-    def _orders(self, plan: Plan | None) -> Orders:
+    def _orders(self, plan: Plan | None, scene: Scene | None) -> Orders:
         spec, resolver, environ = self.spec, "", dict[str, str]()
-        scene = None if spec.shown is None else _scene(spec)
         if plan is not None:
             from cgagent.launch.network import resolv_conf
 
@@ -182,6 +182,21 @@ class Container:
 
             orders.supervisor = Supervisor(scene)
         return orders
+
+    def _scene(self) -> Scene | None:
+        """The machine to show, if not this one; its limits become the container's if they are to bind."""
+        spec = self.spec
+        if spec.shown is None:
+            return None
+        from cgagent.host import Host
+        from cgagent.launch.shown.scene import Scene
+
+        scene = Scene(spec.shown, Host(), spec.time_offset or 0)
+        if spec.shown.replay is not None and spec.shown.enforce and scene.capture is not None:
+            from cgagent.launch.shown.host import ShownHost, enforced
+
+            spec.resources = enforced(ShownHost(scene, scene.capture))
+        return scene
 
     def _admit(self, user: User, plan: Plan | None) -> None:
         """Give the new namespaces what only comes from outside: maps, higher limits, a network."""
@@ -370,14 +385,6 @@ def _plan(spec: Spec) -> Plan | None:
     if os.geteuid() != 0:
         raise CgagentError("--net veth is not for an ordinary user", requirements(), EXIT_RUN_FAILED)
     return Plan(rate=spec.net_rate, nat=spec.net_nat, dns=tuple(spec.dns))
-
-
-def _scene(spec: Spec) -> Scene | None:
-    """The machine to show."""
-    from cgagent.host import Host
-    from cgagent.launch.shown.scene import Scene
-
-    return None if spec.shown is None else Scene(spec.shown, Host(), spec.time_offset or 0)
 
 
 def _seccomp(spec: Spec) -> bytes:

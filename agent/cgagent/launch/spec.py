@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 NAMESPACES = ("pid", "net", "mnt", "uts", "ipc", "user", "cgroup")
 NETWORKS = ("none", "host", "veth")
+# Each option of `shown.options`, which is loaded for them alone.
+_SHOWING = (
+    *("host_cpus", "host_memory", "simulate", "replay", "enforce"),
+    *("layout", "qos", "cgroupns", "parent_cpus", "parent_memory"),
+)
 _TMPFS_FLAGS = ("rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev")
 _TMPFS_SETTINGS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")
 
@@ -180,7 +185,7 @@ class Spec(Record):
         self.stats: bool = a.stats
         self.stats_file: str | None = a.stats_file
         self.shown: Shown | None = None
-        if a.host_cpus is not None or a.host_memory is not None:
+        if any(getattr(a, name) not in (None, False) for name in _SHOWING):
             from cgagent.launch.shown.options import Shown
 
             self.shown = Shown(a, self)

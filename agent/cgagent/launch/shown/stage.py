@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cgagent.launch.shown.laying import PROCESS_FILES
+from cgagent.launch.shown.scene import CGROUPS
 from cgagent.launch.syscalls import (
     MNT_DETACH,
     MOUNT_ATTR_NODEV,
@@ -21,6 +23,7 @@ from cgagent.launch.syscalls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cgagent.capture import Capture
     from cgagent.launch.shown.scene import Scene
 
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -37,6 +40,39 @@ def lay(scene: Scene) -> None:
             fill(target, files)
             mount_setattr(target, SEALED)
     _cover({place.lstrip("/"): text for place, text in scene.files.items()})
+
+
+def lay_layout(capture: Capture) -> list[int]:
+    """Mount a capture's cgroup tree, and /proc/thread-self to show what /proc/self does.
+
+    Returns files of PROCESS_FILES, which lie below that tree: out of sight, but attached, so that they can be mounted.
+    """
+    target = CGROUPS.lstrip("/")
+    mount("tmpfs", target, "tmpfs", SAFE, "mode=755")
+    fill(target, {name: capture.text(f"/proc/self/{name}") or "" for name in PROCESS_FILES})
+    os.symlink("self", f"{target}/thread-self")
+    mount_setattr(target, SEALED)
+    # A thread's own directory can't be covered before there is a thread.
+    bind_file(f"{target}/thread-self", "proc/thread-self")
+    files = [os.open(f"{target}/{name}", os.O_PATH | os.O_CLOEXEC) for name in PROCESS_FILES]
+    mount("tmpfs", target, "tmpfs", SAFE, "mode=755")
+    for path in sorted(capture.directories):
+        if path.startswith(f"{CGROUPS}/"):
+            os.makedirs(path.lstrip("/"), 0o755, exist_ok=True)
+    paths = [path for path in capture.files if path.startswith(f"{CGROUPS}/")]
+    fill(target, {path.removeprefix(f"{CGROUPS}/"): capture.text(path) or "" for path in paths})
+    _alias(target)
+    mount_setattr(target, SEALED)
+    return files
+
+
+def _alias(directory: str) -> None:
+    """Links for each controller of a v1 hierarchy that has several, as systemd makes them: cpu -> cpu,cpuacct."""
+    names = os.listdir(directory)
+    for joint in (name for name in names if "," in name):
+        for name in joint.split(","):
+            if name and name not in names:
+                os.symlink(joint, f"{directory}/{name}")
 
 
 def lay_cpusets(scene: Scene) -> None:

@@ -14,6 +14,7 @@ import select
 from cgagent.launch.failure import failure
 from cgagent.launch.keeper import let_go
 from cgagent.launch.shown import answers, notify, stage
+from cgagent.launch.shown.laying import PROCESS_CALLS, Laying
 from cgagent.launch.shown.task import GoneError, Memory, RefusedError, Threads, namespace_depth
 from cgagent.launch.syscalls import SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, seccomp_listener
 
@@ -42,7 +43,12 @@ class Supervisor:
         self.scene = scene
         self._pid = 0
         self.ended = -1
-        calls = (*(notify.CPU_CALLS if scene.cpus else ()), *(notify.MEMORY_CALLS if scene.memory else ()))
+        self._files: list[int] = []
+        calls = (
+            *(notify.CPU_CALLS if scene.cpus else ()),
+            *(notify.MEMORY_CALLS if scene.memory else ()),
+            *(PROCESS_CALLS if scene.capture is not None else ()),
+        )
         self._program = notify.notify_filter(calls)
         self._ours, self._theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
@@ -50,10 +56,9 @@ class Supervisor:
 
     def start(self, init: int) -> None:
         """Fork it, for the container whose PID 1 is our `init`."""
-        depth = namespace_depth(init)
         self._pid = os.fork()
         if self._pid == 0:
-            _supervise(self._ours, self.scene, depth)
+            _supervise(self._ours, self.scene, init)
         self.ended = os.pidfd_open(self._pid)
         self._ours.close()
         self._theirs.close()
@@ -83,17 +88,31 @@ class Supervisor:
     def lay(self) -> None:
         """In PID 1, while the new root is made: lay the files over it."""
         stage.lay(self.scene)
+        if self.scene.capture is not None:
+            self._files = stage.lay_layout(self.scene.capture)
+
+    @property
+    def shows_cgroups(self) -> bool:
+        """Whether other cgroups than the container's are mounted already."""
+        return self.scene.capture is not None
 
     def lay_cgroups(self) -> None:
         """In the process that is to become the command, when its cgroups are mounted."""
-        if self.scene.cpus:
+        if self.scene.cpus and not self.shows_cgroups:
             stage.lay_cpusets(self.scene)
 
-    def watch(self) -> None:
-        """In the process that is to become the command, in its new root: let its calls wait, and hand them over."""
+    def watch(self, own_users: bool) -> None:
+        """In the process that is to become the command, in its new root: let its calls wait, and hand them over.
+
+        `own_users` is whether the container has a user namespace.
+        """
         if self.scene.cpus:
             _keep_to(self.scene.cpus)
         files = [self._listen(), os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+        if self._files:
+            names = ("mnt", "user") if own_users else ("mnt",)
+            files += self._files
+            files += [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names]
         _send(self._theirs, files)
         for fd in files:
             os.close(fd)
@@ -130,7 +149,7 @@ def _receive(socket: _socket.socket) -> list[int]:
     return [int.from_bytes(data[at : at + 4], "little") for _, _, data in extra for at in range(0, len(data), 4)]
 
 
-def _supervise(socket: _socket.socket, scene: Scene, depth: int) -> NoReturn:
+def _supervise(socket: _socket.socket, scene: Scene, init: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -138,8 +157,12 @@ def _supervise(socket: _socket.socket, scene: Scene, depth: int) -> NoReturn:
         processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         files = _receive(socket)
         if files:
-            threads = Threads(processes, files[1], depth)
-            _serve(notify.Listener(files[0]), _answers(scene, threads), processes)
+            threads = Threads(processes, files[1], namespace_depth(init))
+            laying = None
+            if scene.capture is not None:
+                laying = Laying(threads, files[2:4], files[4:])
+                laying.cover(init)
+            _serve(notify.Listener(files[0]), _answers(scene, threads), processes, laying)
         code = 0
     finally:
         os._exit(code)
@@ -155,7 +178,7 @@ def _answers(scene: Scene, threads: Threads) -> dict[str, Answer]:
     return known
 
 
-def _serve(listener: Listener, known: dict[str, Answer], processes: int) -> None:
+def _serve(listener: Listener, known: dict[str, Answer], processes: int, laying: Laying | None) -> None:
     """Answer, until no process is left that could ask."""
     poll = select.poll()
     poll.register(listener.fd, select.POLLIN)
@@ -164,8 +187,14 @@ def _serve(listener: Listener, known: dict[str, Answer], processes: int) -> None
         if not events & select.POLLIN:
             return  # POLLHUP: the last one has ended
         call = listener.receive()
-        if call is not None:
+        if call is None:
+            continue
+        if call.call in known:
             _answer(listener, call, known, processes)
+            continue
+        if laying is not None:
+            laying.cover(call.pid)
+        listener.pass_on(call)
 
 
 def _answer(listener: Listener, call: Notification, known: dict[str, Answer], processes: int) -> None:
