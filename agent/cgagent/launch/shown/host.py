@@ -1,4 +1,4 @@
-"""The machine that is shown as a `Host`, for decisions that are made before the command starts; and what it enforces."""
+"""The machine that is shown as a `Host`, for decisions made before the command starts, and what it enforces."""
 
 from __future__ import annotations
 

@@ -78,19 +78,9 @@ class Scene:
             if self.cpus > MOST_CPUS:
                 hint = f"give --host-cpus {MOST_CPUS} or fewer"
                 raise CgagentError(f"--replay: {path} is of a machine of {self.cpus} CPUs", hint, EXIT_RUN_FAILED)
-            self.allowed = (cpu_list(self._affinity(), "affinity") or online) & online or online
+            self.allowed = (cpu_list(_affinity(self.capture), "affinity") or online) & online or online
         if not self.memory:
             self.memory = meta.memory_total or 0
-
-    def _affinity(self) -> str:
-        """The CPUs that the captured process might run on, or empty."""
-        assert self.capture is not None
-        if self.capture.meta.affinity:
-            return self.capture.meta.affinity
-        for line in (self.capture.text("/proc/self/status") or "").split("\n"):
-            if line.startswith("Cpus_allowed_list:"):
-                return line.partition(":")[2].strip()
-        return ""
 
     def _cpu_files(self, host: Host) -> None:
         self.files["/proc/cpuinfo"] = machine.cpuinfo(host.read_if_there("/proc/cpuinfo") or "", self.cpus)
@@ -110,3 +100,13 @@ class Scene:
         """All texts by absolute path, but the capture's."""
         below = {f"{place}/{name}": text for place, files in self.directories.items() for name, text in files.items()}
         return self.files | below
+
+
+def _affinity(capture: Capture) -> str:
+    """The CPUs that the captured process might run on, or empty."""
+    if capture.meta.affinity:
+        return capture.meta.affinity
+    for line in (capture.text("/proc/self/status") or "").split("\n"):
+        if line.startswith("Cpus_allowed_list:"):
+            return line.partition(":")[2].strip()
+    return ""
