@@ -51,7 +51,7 @@ function _shtab_cgagent_using
 end
 
 set -g _shtab_cgagent_commands explain write exec watch config run capture tune top wait inject uninject webhook completion help
-set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --config --container --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --entrypoint --env --env-file --filename --format --gomaxprocs --hook --host-cpus --host-memory --hostname --image --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --kube-version --limits-dir --limits-from --listen-address --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --path.procfs --path.rootfs --path.sysfs --pid --pids --pids-limit --poll --preserve-fds --root --rootfs --run-as --security-opt --settle --share --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --timeout --tls-cert-file --tls-private-key-file --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -f -m -o -u -v -w
+set -g _shtab_cgagent_opts_with_value --binary --cap-add --cap-drop --cgroup-parent --cgroupns --config --container --cpu-limit --cpu-period --cpu-quota --cpu-rounding --cpu-shares --cpu-weight --cpus --cpuset --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --entrypoint --env --env-file --filename --format --gomaxprocs --hook --host-cpus --host-memory --hostname --image --interval --io-read-bps --io-read-iops --io-write-bps --io-write-iops --kube-version --layout --limits-dir --limits-from --listen-address --log.format --log.level --max-procs --memory --memory-high --memory-limit --memory-min --memory-ratio --memory-reservation --memory-reserve --memory-swap --min-procs --mode --net --net-rate --network --on-error --output --parent-cpus --parent-memory --path.procfs --path.rootfs --path.sysfs --pid --pids --pids-limit --poll --preserve-fds --qos --replay --root --rootfs --run-as --security-opt --settle --share --simulate --sort --state-dir --stats-file --stop-timeout --target --target-exe --target-name --time-offset --timeout --tls-cert-file --tls-private-key-file --tmpfs --ulimit --user --volume --web.config.file --web.listen-address --web.max-requests --web.telemetry-path --workdir -c -e -f -m -o -u -v -w
 
 complete -c cgagent -e
 complete -c cgagent -f
@@ -191,6 +191,14 @@ complete -c cgagent -n '_shtab_cgagent_using run' -l cgroup-parent -xka "(__fish
 complete -c cgagent -n '_shtab_cgagent_using run' -l best-effort -d 'go on without the limits that this machine cannot set, and say which'
 complete -c cgagent -n '_shtab_cgagent_using run' -l host-cpus -x -d 'show a machine of N CPUs, 1 to 1024, whatever the limits'
 complete -c cgagent -n '_shtab_cgagent_using run' -l host-memory -x -d 'show a machine with this much memory'
+complete -c cgagent -n '_shtab_cgagent_using run' -l simulate -xka "v1 v2 hybrid" -d 'show cgroups in which the limits stand, and enforce none'
+complete -c cgagent -n '_shtab_cgagent_using run' -l layout -x -d 'whose: docker (default), kubernetes-cgroupfs, kubernetes-systemd, systemd-service, nested'
+complete -c cgagent -n '_shtab_cgagent_using run' -l qos -x -d 'class of the Kubernetes pod: guaranteed, burstable (default) or besteffort'
+complete -c cgagent -n '_shtab_cgagent_using run' -l cgroupns -xka "private host" -d 'with a cgroup namespace or without (default: as the runtime does)'
+complete -c cgagent -n '_shtab_cgagent_using run' -l parent-cpus -x -d 'CPU limit of the cgroup above: pod, slice or outer container'
+complete -c cgagent -n '_shtab_cgagent_using run' -l parent-memory -x -d 'its memory limit'
+complete -c cgagent -n '_shtab_cgagent_using run' -l replay -xka "(__fish_complete_path (commandline -ct))" -d 'show what cgagent capture took: its cgroups, CPUs and memory'
+complete -c cgagent -n '_shtab_cgagent_using run' -l enforce -d 'let what --simulate or --replay shows bind as well'
 complete -c cgagent -n '_shtab_cgagent_using run' -l share -x -d 'keep the caller'"'"'s pid, net, mnt, uts, ipc, user or cgroup namespace'
 complete -c cgagent -n '_shtab_cgagent_using run' -l hostname -x -d 'host name inside'
 complete -c cgagent -n '_shtab_cgagent_using run' -l time-offset -x -d 'a time namespace whose monotonic and boot clocks differ by this'
