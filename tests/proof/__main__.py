@@ -39,6 +39,7 @@ KINDS = {
     "beside": trials.beside,
     "following": following.following,
 }
+_IDLE = 0.1  # CPUs that others may keep busy without a word
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -101,9 +102,23 @@ def attempt(bench: trials.Bench, trial: Trial) -> dict[str, Any]:
     except (EndedError, FailedError, UnavailableError, OSError, ValueError, KeyError, RuntimeError) as error:
         made["failed"] = str(error) or type(error).__name__
     made["took"] = time.monotonic() - start
-    after = cpu_ticks()
-    made["other_cpus"] = max(0.0, (after[0] - before[0] - after[1] + before[1]) / _TICK / made["took"])
+    made["other_cpus"] = other_cpus(before, made["took"])
     return made
+
+
+def other_cpus(before: tuple[int, int], seconds: float) -> float:
+    """How many CPUs others have kept busy since `before`."""
+    after = cpu_ticks()
+    return max(0.0, (after[0] - before[0] - after[1] + before[1]) / _TICK / seconds)
+
+
+def warn_if_busy() -> None:
+    """Say so where a look at the machine shows that its figures won't be worth much."""
+    before = cpu_ticks()
+    time.sleep(1)
+    busy = other_cpus(before, 1)
+    if busy > _IDLE:
+        say(f"the machine is busy: other work takes {busy:.2f} CPUs, and the figures will show it")
 
 
 def clock(seconds: float) -> str:
@@ -120,6 +135,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     to_do = plan.trials(asked.quick, asked.seed)
     total = sum(trial.seconds for trial in to_do)
     say(f"{len(to_do)} trials, about {clock(total)} minutes; stops after {asked.minutes:g}")
+    warn_if_busy()
     start = time.monotonic()
     place = tempfile.mkdtemp(prefix="cgagent-test-proof-")
     done: list[dict[str, Any]] = []
