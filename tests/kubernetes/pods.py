@@ -6,7 +6,7 @@ import json
 import os
 
 from cgagent import envfile
-from kubernetes.node import cgagent, get, image_of
+from kubernetes.node import NAMESPACE, cgagent, get, image_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def env_file(name: str) -> dict[str, str]:
         return envfile.parse(file.read(), "go.env")
 
 
-def processes(name: str, command: str) -> list[int]:
+def processes(name: str, command: str, namespace: str = NAMESPACE) -> list[int]:
     """The host's PIDs of the processes called `command` in a pod's containers."""
-    uid = get("pod", name)["metadata"]["uid"]
+    uid = get("pod", name, "-n", namespace)["metadata"]["uid"]
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -23,7 +24,7 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import pod
+from kubernetes.pods import pod, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,12 +175,33 @@ class TestWebhook:
             set_bundle(before)
         until_injected()
 
+    def test_a_webhook_that_does_not_answer_costs_its_timeout_and_no_more(self) -> None:
+        webhooks = [pid for name in webhook_pods() for pid in processes(name, "cgagent", "cgagent")]
+        for pid in webhooks:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            assert not is_injected(created("slow", "--dry-run=server"))
+            seconds = time.monotonic() - start
+        finally:
+            for pid in webhooks:
+                os.kill(pid, signal.SIGCONT)
+        print(f"a webhook that does not answer: {seconds:.1f} s")
+        assert len(webhooks) >= 2
+        assert seconds >= 5  # timeoutSeconds: it was asked
+        until_injected()
+
     def test_a_webhook_that_is_gone_costs_nothing(self) -> None:
         cluster("kubectl", "-n", "cgagent", "scale", "deployment/cgagent-webhook", "--replicas=0")
         until("no webhook", lambda: not is_injected(created("gone", "--dry-run=server")), 60)
         apply(json.dumps(pod("alone", GO)))
         ready("alone")
         assert runs_with("alone")["environ"] == {}
+
+
+def webhook_pods() -> list[str]:
+    names = cluster("kubectl", "-n", "cgagent", "get", "pods", "-o", "jsonpath={.items[*].metadata.name}")
+    return names.split()
 
 
 def set_bundle(bundle: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 DEFINITIONS = ("podmonitors", "prometheusrules")
 
 
@@ -43,15 +44,36 @@ def test_it_is_taken(name: str, everywhere: str) -> None:
     assert said.count("(server dry run)") == len(said.strip().split("\n"))
 
 
-def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> None:
-    words = ["go", "mod", "download", "-json", OPERATOR]
+def test_the_cert_manager_variant_is_taken_by_its_published_definitions(everywhere: str) -> None:
+    """cert-manager itself does not run here: what it would be asked for is taken."""
+    definitions = os.path.join(module(CERT_MANAGER), "deploy", "crds")
+    files = [os.path.join(definitions, name) for name in os.listdir(definitions) if name.endswith(".yaml")]
+    wanted = [file for file in files if any(kind in file for kind in ("_certificates.", "_issuers.", "-certificates.", "-issuers."))]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        for file in wanted:
+            cluster("kubectl", "create", "-f", file)
+        names = [f"crd/{name}.cert-manager.io" for name in ("certificates", "issuers")]
+        cluster("kubectl", "wait", "--for=condition=Established", *names, "--timeout=30s")
+        said = dry_run(built("examples/webhook-cert-manager"), everywhere)
+        assert "certificate.cert-manager.io/cgagent-webhook created" in said
+    finally:
+        for file in wanted:
+            cluster("kubectl", "delete", "--ignore-not-found", "-f", file)
+
+
+def module(name: str) -> str:
+    """Where the published Go module `name` is, fetched if it is not there yet."""
+    try:
+        done = subprocess.run(["go", "mod", "download", "-json", name], capture_output=True, text=True, check=False)
     except OSError:
         pytest.skip("no go")
     if done.returncode:
-        pytest.skip(f"{OPERATOR} can't be had: {done.stderr.strip() or done.stdout.strip()[-200:]}")
-    directory = os.path.join(json.loads(done.stdout)["Dir"], "example", "prometheus-operator-crd")
+        pytest.skip(f"{name} can't be had: {done.stderr.strip() or done.stdout.strip()[-200:]}")
+    return str(json.loads(done.stdout)["Dir"])
+
+
+def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> None:
+    directory = os.path.join(module(OPERATOR), "example", "prometheus-operator-crd")
     files = [os.path.join(directory, f"monitoring.coreos.com_{name}.yaml") for name in DEFINITIONS]
     try:
         for file in files:

@@ -7,7 +7,7 @@ import os
 import time
 
 from kubernetes.node import GO_VERSIONS, apply, get, kubectl, metric, ready, resize, restarts, runs_with, until
-from kubernetes.pods import LIMITS, injected, limit_for, pod
+from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 # Each to a size that the pod has not had: returning to one waits in CrashLoopBackOff.
 RESIZES = int(os.environ.get("CGAGENT_TEST_RESIZES", "20"))
+# Each is the end of a container: the kubelet waits longer each time before it starts the next.
+ALL_RESTARTS = 3
 GO = GO_VERSIONS[1]
 
 
@@ -107,3 +109,57 @@ def allocatable() -> int:
 def conditions(name: str) -> dict[str, str]:
     """The pod's conditions with their reasons."""
     return {one["type"]: one.get("reason", "") for one in get("pod", name)["status"]["conditions"]}
+
+
+def with_arguments(manifest: str, *words: str, **more: object) -> str:
+    """`manifest` with more words for the sidecar, and more fields for its container."""
+    found = json.loads(manifest)
+    sidecar = found["spec"]["initContainers"][0]
+    sidecar["args"] += words
+    sidecar.update(more)
+    return json.dumps(found)
+
+
+def test_a_running_program_is_tuned_after_every_resize(tmp_path: Path) -> None:
+    """By the sidecar's own hook, in a pod of restricted Pod Security; file, metrics and program agree each time."""
+    manifest = injected(pod("tuning", GO), tmp_path, "--mode=sidecar", "--share-process-namespace")
+    apply(with_arguments(manifest, "--hook=tune"))
+    ready("tuning")
+    seconds = []
+    for size in sizes():
+        start = time.monotonic()
+        resize("tuning", "app", {**LIMITS, "memory": f"{size}Mi"})
+        until("the program's limit", lambda size=size: runs_with("tuning")["gomemlimit"] == limit_for(size), 30)  # type: ignore[misc]
+        seconds.append(time.monotonic() - start)
+        until_decided("tuning", limit_for(size))
+        assert env_file("tuning")["GOMEMLIMIT"] == str(limit_for(size))
+    print(f"tune: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
+    assert metric("tuning", "cgagent_go_gomemlimit_bytes") == limit_for(sizes()[-1])
+    assert restarts("tuning", "app") == 0
+
+
+def test_all_containers_are_restarted_where_that_is_configured(tmp_path: Path) -> None:
+    """The sidecar ends with a code that a rule of the pod turns into RestartAllContainers: no preStop, no race."""
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
+    manifest = injected(pod("together", GO), tmp_path, "--mode=sidecar")
+    apply(with_arguments(manifest, "--hook=exit:88", restartPolicyRules=[rule]))
+    ready("together")
+    seconds = []
+    for size in sizes()[:ALL_RESTARTS]:
+        start = time.monotonic()
+        resize("together", "app", {**LIMITS, "memory": f"{size}Mi"})
+        until("the new value", lambda size=size: runs_with("together")["gomemlimit"] == limit_for(size), 120)  # type: ignore[misc]
+        seconds.append(time.monotonic() - start)
+        until_decided("together", limit_for(size))
+    print(f"restart all: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.1f} s")
+
+
+def test_a_signal_restarts_the_application_where_that_is_configured(tmp_path: Path) -> None:
+    manifest = injected(pod("signalled", GO), tmp_path, "--mode=sidecar", "--share-process-namespace")
+    apply(with_arguments(manifest, "--hook=signal:TERM"))
+    ready("signalled")
+    start = time.monotonic()
+    resize("signalled", "app", {**LIMITS, "memory": "300Mi"})
+    until("the new value", lambda: runs_with("signalled")["gomemlimit"] == limit_for(300), 60)
+    print(f"signal: {time.monotonic() - start:.1f} s")
+    assert restarts("signalled", "app") == 1

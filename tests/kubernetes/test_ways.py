@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kubernetes.node import GO_VERSIONS, apply, cluster, get, http, kubectl, metric, ready, runs_with, warnings
+from kubernetes.node import GO_VERSIONS, apply, cluster, get, http, kubectl, metric, ready, runs_with, until, warnings
 from kubernetes.pods import LIMITS, injected, pod
 from support.kube import cases, path, text
 
@@ -96,6 +96,23 @@ def test_limits_that_a_limit_range_sets_are_used_where_they_are_expected(tmp_pat
         assert runs_with("ranged")["environ"] == {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
     finally:
         kubectl("delete", "limitrange", "defaults")
+
+
+def test_a_resource_quota_lets_in_what_inject_adds_and_counts_it(tmp_path: Path) -> None:
+    """A quota refuses every container without requests and limits."""
+    hard = {"requests.cpu": "2", "limits.cpu": "2", "requests.memory": "1Gi", "limits.memory": "1Gi"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all"}, "spec": {"hard": hard}}
+    apply(json.dumps(quota))
+    try:
+        until("the quota", lambda: get("resourcequota", "all")["status"]["hard"] == hard)
+        apply(injected(pod("counted", GO_VERSIONS[0]), tmp_path, "--mode=sidecar"))
+        ready("counted")
+        assert runs_with("counted")["environ"] == {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
+        # 1500m and 256Mi of the application, 100m and 64Mi of the sidecar.
+        used = {"requests.cpu": "1600m", "limits.cpu": "1600m", "requests.memory": "320Mi", "limits.memory": "320Mi"}
+        until("its use", lambda: get("resourcequota", "all")["status"]["used"] == used)
+    finally:
+        kubectl("delete", "resourcequota", "all")
 
 
 def test_pod_level_limits_are_shared_out(tmp_path: Path) -> None:

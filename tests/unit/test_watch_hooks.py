@@ -12,7 +12,9 @@ import pytest
 
 from cgagent.cgroup.limits import Limits
 from cgagent.cgroup.process import Standing
+from cgagent.errors import UsageError
 from cgagent.metrics.counters import Counters
+from cgagent.watch import kinds
 from cgagent.watch.hooks import Change, Hook, HookError, Runner
 from cgagent.watch.kinds import ExecHook, HttpHook, SignalHook
 from cgagent.watch.log import Log
@@ -54,7 +56,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def runner(counters: Counters) -> Iterator[Runner]:
-    one = Runner(counters, Log(level="error"))
+    one = Runner(counters, Log(level="error"), lambda: None)
     yield one
     one.close()
 
@@ -221,3 +223,21 @@ def test_http_is_loaded_by_the_first_post_alone() -> None:
     script = "import sys, cgagent.watch.kinds; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"http.client", "ssl", "json", "urllib", "email"} & set(done.stdout.split())
+
+
+def test_one_that_ends_the_agent_says_with_which_code(counters: Counters) -> None:
+    ended = threading.Event()
+    one = Runner(counters, Log(level="error"), ended.set)
+    one.use([kinds.parse_hook("exit:88", "--hook")])
+
+    one.submit(_change("1", "2"))
+
+    assert ended.wait(PATIENCE)
+    assert one.code == 88
+    one.close()
+
+
+@pytest.mark.parametrize("text", ["0", "78", "126", "-1", "x", "88 "])
+def test_a_code_that_means_something_else_already_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not an exit code"):
+        kinds.parse_hook(f"exit:{text}", "--hook")

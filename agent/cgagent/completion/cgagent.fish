@@ -135,7 +135,7 @@ complete -c cgagent -n '_shtab_cgagent_using watch' -l target-name -x -d 'with a
 complete -c cgagent -n '_shtab_cgagent_using watch' -l target-exe -xka "(__fish_complete_path (commandline -ct))" -d 'with auto, the process that runs this file, or its name'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l settle -x -d 'wait so long for the rest of a burst (default 50ms)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l poll -x -d 'look anyway after this time (default 30s)'
-complete -c cgagent -n '_shtab_cgagent_using watch' -l hook -x -d 'what to do when the values have changed, repeatable: signal:HUP (to the target), exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target)'
+complete -c cgagent -n '_shtab_cgagent_using watch' -l hook -x -d 'what to do when the values have changed, repeatable: signal:HUP (to the target), exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target), exit:CODE (end with it)'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l state-dir -xka "(__fish_complete_directories)" -d 'keep counters here across restarts: limit changes, OOM kills'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l web.listen-address -x -d 'serve /metrics, /healthz, /readyz and / here, repeatable; without it nothing is served'
 complete -c cgagent -n '_shtab_cgagent_using watch' -l web.telemetry-path -xka "(__fish_complete_path (commandline -ct))" -d 'of the metrics (default /metrics)'

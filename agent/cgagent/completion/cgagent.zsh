@@ -293,7 +293,7 @@ _shtab_cgagent_watch_options=(
   "--target-exe[with auto, the process that runs this file, or its name]:PATH:_files"
   "--settle[wait so long for the rest of a burst (default 50ms)]:TIME:"
   "--poll[look anyway after this time (default 30s)]:TIME:"
-  "*--hook[what to do when the values have changed, repeatable\: signal\:HUP (to the target), exec\:\/path\/to\/program, http\:\/\/host\:port\/path (POST of JSON), tune (GOMEMLIMIT of the running target)]:KIND:VALUE:"
+  "*--hook[what to do when the values have changed, repeatable\: signal\:HUP (to the target), exec\:\/path\/to\/program, http\:\/\/host\:port\/path (POST of JSON), tune (GOMEMLIMIT of the running target), exit\:CODE (end with it)]:KIND:VALUE:"
   "--state-dir[keep counters here across restarts\: limit changes, OOM kills]:DIR:_files -/"
   "*--web.listen-address[serve \/metrics, \/healthz, \/readyz and \/ here, repeatable\; without it nothing is served]:ADDR:PORT:"
   "--web.telemetry-path[of the metrics (default \/metrics)]:PATH:_files"

@@ -65,7 +65,7 @@ class Agent:
         self._changes = Changes(self._wake, log)
         self._hold = Hold(host, log)
         self._output = Output(counters, log, self._troubles)
-        self._runner = Runner(counters, log)
+        self._runner = Runner(counters, log, lambda: self._wake.note(wake.STOP))
         self._runner.use(self._settings.hooks)
         self._tally = Tally(self._settings.state_dir, counters, log, self._troubles)
         self._shown = Shown(host)
@@ -93,7 +93,7 @@ class Agent:
         return self._shown.sight is not None and (self._output.complete or self._settings.env_file is None)
 
     def run(self) -> int:
-        """Follow the target until SIGTERM or SIGINT; return the exit code.
+        """Follow the target until SIGTERM, SIGINT or a hook that ends it; return the exit code.
 
         Raises:
             CgagentError: there is nothing to follow, or no more.
@@ -105,7 +105,7 @@ class Agent:
             code = self._check_first()
             while not code and self._turn():
                 pass
-            return code
+            return code or self._runner.code
         finally:
             self._changes.close()
             self._runner.close()

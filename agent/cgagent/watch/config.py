@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Places = dict[str, tuple[str, str]]
 
 _HOOKS = "hooks"
-_KINDS = ("signal", "exec", "http", TUNE)
+_KINDS = ("signal", "exec", "http", TUNE, "exit")
 _HOOK_KEYS = ("name", *_KINDS, "timeout")
 _NAME_LENGTH = 64
 # What is read once, when the agent starts.
@@ -160,6 +160,8 @@ def _hook(node: Node, path: str, shown: str) -> Hook:
             return kinds.ExecHook(name, timeout, _argv(value, path, f"{shown}.exec"))
         if kind == "signal":
             return kinds.SignalHook(name, timeout, kinds.parse_signal(*text("signal", "")))
+        if kind == "exit":
+            return kinds.ExitHook(name, timeout, kinds.parse_code(*text("exit", "")))
         if kind == TUNE:
             words, place = text(TUNE, "")
             if not parse_yes(words, place):

@@ -47,6 +47,8 @@ hooks:                        # run in this order when the values have changed
   #   timeout: 2s
   # - name: tune
   #   tune: true              # GOMEMLIMIT of the running target: see cgagent help tune
+  # - name: restart
+  #   exit: 88                # last: end with it; a restartPolicyRule makes it RestartAllContainers
 
 web:
   listen_address: ":9101"     # or a list of addresses

@@ -15,7 +15,7 @@ from cgagent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cgagent.cgroup.limits import Limits
     from cgagent.metrics.counters import Counters
@@ -27,6 +27,14 @@ _SCHEMA = "cgagent.change/1"
 
 class HookError(CgagentError):
     """A hook did not do what it was to do."""
+
+
+class EndingError(Exception):
+    """A hook wants the agent to end, with this exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Change(Record):
@@ -108,6 +116,7 @@ class Hook:
 
         Raises:
             HookError: it failed, or its time was up.
+            EndingError: it is done, and the agent is to end.
         """
         raise NotImplementedError
 
@@ -119,9 +128,15 @@ class Hook:
 
 
 class Runner:
-    """The thread in which hooks run."""
+    """The thread in which hooks run.
 
-    def __init__(self, counters: Counters, log: Log) -> None:
+    Attributes:
+        code: the exit code that a hook wants the agent to end with; `on_end` is called then.
+    """
+
+    def __init__(self, counters: Counters, log: Log, on_end: Callable[[], None]) -> None:
+        self.code = 0
+        self._on_end = on_end
         self._counters = counters
         self._log = log
         self._hooks: list[Hook] = []
@@ -182,6 +197,10 @@ class Runner:
         self._counters.hook_runs[hook.name] += 1
         try:
             hook.run(change)
+        except EndingError as ending:
+            self._log.info("a hook ends the agent", hook=hook.name, code=ending.code)
+            self.code = ending.code
+            self._on_end()
         except HookError as error:
             self._counters.hook_failures[hook.name] += 1
             told = self._reasons.get(hook.name) == error.message and change.old == change.new

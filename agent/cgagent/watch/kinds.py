@@ -9,7 +9,7 @@ import threading
 import time
 
 from cgagent.errors import UsageError
-from cgagent.watch.hooks import Change, Hook, HookError
+from cgagent.watch.hooks import Change, EndingError, Hook, HookError
 from cgagent.watch.tunehook import TUNE, TuneHook
 
 TYPE_CHECKING = False
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT = 10.0
+# Above sysexits.h, of which cgagent has 78, and below a shell's and signals' own.
+_CODES = 79, 125
 
 
 class SignalHook(Hook):
@@ -106,6 +108,18 @@ class HttpHook(Hook):
             raise HookError(f"{self.url}: {post.problem}")
 
 
+class ExitHook(Hook):
+    """Ends the agent with a code that somebody acts on: Kubernetes restarts all containers of the pod, if so told."""
+
+    def __init__(self, name: str, timeout: float, code: int) -> None:
+        super().__init__(name, timeout)
+        self.code = code
+
+    def run(self, change: Change) -> None:  # noqa: ARG002 whatever has changed
+        """End."""
+        raise EndingError(self.code)
+
+
 def _ends_within(pid: int, seconds: float) -> bool:
     """Whether the child `pid` ends within `seconds`."""
     try:
@@ -176,8 +190,19 @@ def parse_url(text: str, what: str) -> str:
     return text
 
 
+def parse_code(text: str, what: str) -> int:
+    """`text` as an exit code that nothing else gives.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text.isascii() and text.isdigit() and _CODES[0] <= int(text[:4]) <= _CODES[1]:
+        return int(text[:4])
+    raise UsageError(f"{what}: '{text}' is not an exit code for a hook", "write a number from 79 to 125")
+
+
 def parse_hook(text: str, what: str) -> Hook:
-    """`text` as `KIND:VALUE`, as the option has it: `signal:HUP`, `exec:/bin/program`, `http://host/path`; or `tune`.
+    """`text` as the option has it: `signal:HUP`, `exec:/bin/program`, `http://host/path`, `exit:88` or `tune`.
 
     Raises:
         UsageError: it is none.
@@ -189,7 +214,9 @@ def parse_hook(text: str, what: str) -> Hook:
         return SignalHook(text, TIMEOUT, parse_signal(value, what))
     if kind == "exec" and value:
         return ExecHook(text, TIMEOUT, [value])
+    if kind == "exit" and value:
+        return ExitHook(text, TIMEOUT, parse_code(value, what))
     if text == TUNE:
         return TuneHook(text, TIMEOUT)
-    hint = "write signal:HUP, exec:/path/to/program, http://host:port/path or tune"
+    hint = "write signal:HUP, exec:/path/to/program, http://host:port/path, tune or exit:CODE"
     raise UsageError(f"{what}: '{text}' is not a hook", f"{hint}; arguments and time limits go into the config file")
