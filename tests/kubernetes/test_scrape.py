@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from kubernetes.node import CLUSTER, GO_VERSIONS, NAMESPACE, apply, cluster, ready, until
+from kubernetes.node import CLUSTER, GO_VERSIONS, apply, cluster, get, ready, until
 from kubernetes.pods import injected, limit_for, pod
 
 TYPE_CHECKING = False
@@ -17,20 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADDRESS = "127.0.0.1:9490"
-# As the PodMonitor of k8s/components/monitoring has it, in Prometheus' own words.
+PORT_NAME = "cgagent-metrics"
+# Debian's Prometheus is built without the discovery of pods: their named ports are looked up by `targets`.
 _CONFIGURATION = """
 global: {{scrape_interval: 1s}}
 scrape_configs:
   - job_name: cgagent
-    kubernetes_sd_configs:
-      - role: pod
-        kubeconfig_file: {kubeconfig}
-        namespaces: {{names: [{namespace}]}}
-    relabel_configs:
-      - source_labels: [__meta_kubernetes_pod_container_port_name]
-        regex: cgagent-metrics
-        action: keep
-      - {{source_labels: [__meta_kubernetes_pod_name], target_label: pod}}
+    file_sd_configs: [{{files: ["{targets}"], refresh_interval: 1s}}]
 """
 
 
@@ -38,10 +31,8 @@ scrape_configs:
 def prometheus(tmp_path: Path) -> Iterator[None]:
     if shutil.which("prometheus") is None:
         pytest.skip("no prometheus: apt-get install prometheus")
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(cluster("kubectl", "config", "view", "--raw"))
     configuration = tmp_path / "prometheus.yaml"
-    configuration.write_text(_CONFIGURATION.format(kubeconfig=kubeconfig, namespace=NAMESPACE))
+    configuration.write_text(_CONFIGURATION.format(targets=tmp_path / "targets.json"))
     words = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path}/data"]
     log = tmp_path / "log"
     with log.open("w") as said:
@@ -53,8 +44,22 @@ def prometheus(tmp_path: Path) -> Iterator[None]:
             process.wait()
 
 
+def targets() -> list[dict[str, object]]:
+    """Every port of that name in the namespace's pods, as Prometheus' discovery gives them."""
+    found: list[dict[str, object]] = []
+    for one in get("pod")["items"]:
+        spec = one["spec"]
+        for container in spec["containers"] + spec.get("initContainers", []):
+            for port in container.get("ports", []):
+                if port.get("name") == PORT_NAME:
+                    address = f"{one['status']['podIP']}:{port['containerPort']}"
+                    found.append({"targets": [address], "labels": {"pod": one["metadata"]["name"]}})
+    return found
+
+
 def samples(query: str) -> list[dict[str, object]]:
-    answer = cluster("exec", "curl", "-sS", "--get", f"http://{ADDRESS}/api/v1/query", "--data-urlencode", f"query={query}")
+    url = f"http://{ADDRESS}/api/v1/query"
+    answer = cluster("exec", "curl", "-sS", "--get", url, "--data-urlencode", f"query={query}")
     found: list[dict[str, object]] = json.loads(answer)["data"]["result"]
     return found
 
@@ -62,8 +67,10 @@ def samples(query: str) -> list[dict[str, object]]:
 @pytest.mark.usefixtures("prometheus")
 def test_prometheus_scrapes_the_sidecar_by_its_named_port(tmp_path: Path) -> None:
     apply(injected(pod("scraped", GO_VERSIONS[1]), tmp_path, "--mode=sidecar"))
+    apply(json.dumps(pod("plain", GO_VERSIONS[1], resources={})))
     ready("scraped")
+    ready("plain")
+    (tmp_path / "targets.json").write_text(json.dumps(targets()))
     (found,) = until("a sample", lambda: samples('cgagent_gomemlimit_bytes{pod="scraped"}'), 60)
-    assert found["value"][1] == str(limit_for(256))  # type: ignore[index]
-    # The application's port has another name, so there is one target and no more.
+    assert found["value"][1] == str(limit_for(256))
     assert [one["value"][1] for one in samples("up")] == ["1"]  # type: ignore[index]

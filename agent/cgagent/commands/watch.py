@@ -33,8 +33,8 @@ examples:
   cgagent watch --config /etc/cgagent/watch.yaml
 
 SIGTERM and SIGINT end it, SIGHUP reloads the config file; it is also reloaded when it changes.
-exit codes: 0 ended by a signal; 79 to 125 by a hook; 1 nothing can be read, or the process of --target PID has ended; 2 wrong usage;
-3 no limit found at the start and --require-limits given; 78 a bad config file.
+exit codes: 0 ended by a signal; 79 to 125 by a hook; 1 nothing can be read, or the process of --target PID has ended;
+2 wrong usage; 3 no limit found at the start and --require-limits given; 78 a bad config file.
 """
 
 
@@ -73,7 +73,8 @@ def _add_following(parser: Parser) -> None:
         metavar="KIND:VALUE",
         action="append",
         help="what to do when the values have changed, repeatable: signal:HUP (to the target), "
-        "exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target), exit:CODE (end with it)",
+        "exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target), "
+        "exit:CODE (end with it)",
     )
     group.add_argument(
         "--state-dir", metavar="DIR", help="keep counters here across restarts: limit changes, OOM kills"
