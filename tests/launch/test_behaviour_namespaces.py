@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launch.behaviour import CGAGENT, busybox_root, needs_root, needs_v1, run
+from launch.private_namespaces import in_private_namespaces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,18 @@ class TestNet:
             dial = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{name}')"
             assert run(["--net", "host"], sys.executable, "-c", dial).code == 0
             assert "ConnectionRefusedError" in run([], sys.executable, "-c", dial).stderr
+
+    @in_private_namespaces
+    def test_veth_has_an_address_a_way_out_and_name_servers(self) -> None:
+        show = "cat /proc/net/route /etc/resolv.conf; ls /sys/class/net"
+        done = run(["--net", "veth", "--dns", "192.0.2.53", "--dns", "192.0.2.54"], "sh", "-c", show)
+        assert (done.code, done.stderr) == (0, "")
+        rows = [line.split() for line in done.stdout.splitlines()]
+        # proc(5), route: destination and gateway in hexadecimal, the first byte last: 10.231.0.1.
+        assert ["eth0", "00000000", "0100E70A"] in [row[:3] for row in rows]
+        assert ["nameserver", "192.0.2.53"] in rows
+        assert ["nameserver", "192.0.2.54"] in rows
+        assert rows[-2:] == [["eth0"], ["lo"]]
 
 
 class TestUser:
