@@ -143,6 +143,7 @@ class Rtnetlink:
 
     def __init__(self) -> None:
         self._socket = open_socket(_AF_NETLINK, _SOCK_RAW | _SOCK_CLOEXEC, _NETLINK_ROUTE)
+        self._sequence = 0
         # The kernel's own words on errors, without our message sent back.
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -159,10 +160,19 @@ class Rtnetlink:
         Raises:
             NetlinkError: refused; it begins with `operation`.
         """
-        self._socket.send(pack("=IHHII", 16 + len(body), kind, flags | _NLM_F_REQUEST, 1, 0) + body)
+        self._sequence += 1
+        try:
+            self._socket.send(pack("=IHHII", 16 + len(body), kind, flags | _NLM_F_REQUEST, self._sequence, 0) + body)
+            return self._answers(operation)
+        except OSError as error:
+            raise NetlinkError(operation, error.errno or 0) from None
+
+    def _answers(self, operation: str) -> list[bytes]:
         answers: list[bytes] = []
         while True:
-            for answer, answer_flags, content in _messages(self._socket.recv(_DATAGRAM)):
+            for answer, answer_flags, sequence, content in _messages(self._socket.recv(_DATAGRAM)):
+                if sequence != self._sequence:
+                    continue  # of a request whose answer could not be received
                 if answer == NLMSG_ERROR:
                     _check(operation, answer_flags, content)
                     return answers
@@ -247,12 +257,12 @@ _OURS = attribute(IFLA_GROUP, pack("=I", GROUP))
 _BRIEF = attribute(IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Type, flags and body of each message in a datagram."""
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Type, flags, sequence number and body of each message in a datagram."""
     at = 0
     while at + 16 <= len(data):
-        length, kind, flags = unpack_from("=IHH", data, at)
-        yield kind, flags, data[at + 16 : at + length]
+        length, kind, flags, sequence = unpack_from("=IHHI", data, at)
+        yield kind, flags, sequence, data[at + 16 : at + length]
         at += length + -length % 4
 
 
