@@ -105,7 +105,9 @@ def _gvisor() -> Capture:
         "1 0 0:1 / / rw - 9p none rw,trans=fd\n2 1 0:2 / /proc rw - proc none rw\n3 1 0:3 / /sys ro - sysfs none ro\n"
     )
     del files["/sys/devices/system/cpu/possible"], files["/sys/devices/system/cpu/present"]
-    return captured(files)
+    capture = captured(files)
+    capture.meta.affinity = "0-3"  # sched_getaffinity(2) works there
+    return capture
 
 
 def _lxc() -> Capture:
@@ -133,11 +135,6 @@ def _entries() -> dict[str, Entry]:
         f"/kubepods/pod{POD}/{CONTAINER}": Level(None, 8 * GIB, "2-5"),
     }
     pinned = v2(_last(static), static) | {"/proc/self/status": machine(allowed="2-5")["/proc/self/status"]}
-    slices: dict[str, Level | None] = {
-        "/": None,
-        "/orders.slice": Level(250_000, 2 * GIB),
-        "/orders.slice/orders.service": Level(None, 4 * GIB),
-    }
     rootless = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + CONTAINER + ".scope/container"
     nested = {"": Level(200_000, 1 * GIB), "/docker": Level(), inner: Level(400_000, 2 * GIB)}
     hostns_v1 = {"": Level(250_000, 1 * GIB)}
@@ -171,12 +168,24 @@ def _entries() -> dict[str, Entry]:
             1 * GIB,
         ),
         "docker-v2": Entry(
-            _docker_v2(Level(250_000, 1 * GIB)),
-            "Docker on v2",
-            "a cgroup namespace of its own: path / and root /, cpu.max 250000 100000, memory.max 1 GiB",
+            _real("docker-v2"),
+            "runc as Docker calls it, on v2",
+            "a cgroup namespace of its own: path / and root /, cpu.max 250000 100000, memory.max 384 MiB",
             "v2",
             2.5,
-            1 * GIB,
+            384 * MIB,
+            8,
+            real=True,
+        ),
+        "cgagent-run-v2": Entry(
+            _real("cgagent-run-v2"),
+            "`cgagent run` on v2",
+            "as Docker on v2: cpu.max 250000 100000, memory.max 256 MiB at the namespace's root",
+            "v2",
+            2.5,
+            256 * MIB,
+            8,
+            real=True,
         ),
         "kubernetes-cgroupfs-v1": Entry(
             _real("kubernetes-cgroupfs-v1"),
@@ -252,13 +261,15 @@ def _entries() -> dict[str, Entry]:
             1536 * MIB,
         ),
         "systemd-slice": Entry(
-            captured(v2(_last(slices), slices, unprivileged=False)),
-            "systemd service, limits on its slice",
-            "the service has CPUQuota= none and 4 GiB; orders.slice above it 250% and 2 GiB, which bind",
+            _real("systemd-slice"),
+            "systemd's service, limits on its slice",
+            "the service has cpu.max max and 1 GiB; orders.slice above it 250000 100000 and 512 MiB, which bind",
             "v2",
             2.5,
-            2 * GIB,
+            512 * MIB,
+            8,
             findings=("ancestor-binds",),
+            real=True,
         ),
         "hybrid-host": Entry(
             _real("hybrid-host"),
