@@ -86,6 +86,7 @@ bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	python tests/bench/bench_watch.py
 	python tests/bench/bench_metrics.py
 	python tests/bench/bench_run.py
+	python tests/bench/bench_host_cpus.py
 	python tests/bench/bench_live.py
 
 $(VENV)/.picture: $(VENV)/.dev

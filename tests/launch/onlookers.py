@@ -42,6 +42,39 @@ func main() {
 	}
 }
 """
+# Two seconds of work on every P; prints their number and how much was done.
+_LOAD = """\
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+func main() {
+	procs, end := runtime.GOMAXPROCS(0), time.Now().Add(2*time.Second)
+	var work atomic.Int64
+	var all sync.WaitGroup
+	for range procs {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for time.Now().Before(end) {
+				var made [][]byte
+				for range 64 {
+					made = append(made, make([]byte, 4096))
+				}
+				work.Add(int64(len(made)))
+			}
+		}()
+	}
+	all.Wait()
+	fmt.Println(procs, work.Load())
+}
+"""
 _CGO = 'package main\n\nimport "C"\n'
 _JAVA = """\
 public class Seen {
@@ -59,12 +92,19 @@ def go_program(version: str, cgo: bool) -> str:
     """A program that prints NumCPU and GOMAXPROCS, and with any argument lets a child print its own as well."""
     if cgo and shutil.which("gcc") is None:
         pytest.skip("cgo needs gcc")
-    release = version.rpartition(".")[0]
-    files = {"main.go": _GO, "go.mod": f"module example.com/seen\n\ngo {release}\n"}
-    if cgo:
-        files["c.go"] = _CGO
+    return _built("seen", version, {"main.go": _GO} | ({"c.go": _CGO} if cgo else {}), cgo)
+
+
+@cache
+def go_load(version: str) -> str:
+    """A program that works on all its Ps for two seconds and prints their number and how much it did."""
+    return _built("load", version, {"main.go": _LOAD}, cgo=False)
+
+
+def _built(name: str, version: str, sources: dict[str, str], cgo: bool) -> str:
+    files = {**sources, "go.mod": f"module example.com/{name}\n\ngo {version.rpartition('.')[0]}\n"}
     digest = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
-    built = f"{cache_directory()}/programs/seen-{version}{'-cgo' * cgo}-{digest}"
+    built = f"{cache_directory()}/programs/{name}-{version}{'-cgo' * cgo}-{digest}"
     if not os.path.exists(built):
         try:
             _build(toolchain(version), version, files, cgo, built)

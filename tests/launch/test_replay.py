@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cgagent.capture import Capture, Meta
 from cgagent.capture.archive import pack
 from cgagent.capture.captured import CapturedHost
 from cgagent.cgroup.limits import read_limits
@@ -145,3 +146,32 @@ def _number(places: list[str], name: str) -> int:
             with open(path, encoding="ascii") as file:
                 return int(file.read())
     raise AssertionError(f"no {name} in {places}")
+
+
+class TestACaptureThatCannotBeShown:
+    def test_a_machine_of_more_cpus_than_a_mask_holds(self, tmp_path: Path) -> None:
+        files = {"/proc/self/cgroup": b"0::/\n", "/sys/devices/system/cpu/online": b"0-2047\n"}
+        capture = Capture(Meta(), files)
+        capture.meta.learn(capture)
+        path = tmp_path / "large.tar.gz"
+        path.write_bytes(pack(capture))
+        done = run(["--replay", str(path)], "true")
+        assert (done.code, done.stdout) == (125, "")
+        assert done.stderr == (
+            f"cgagent run: --replay: {path} is of a machine of 2048 CPUs: give --host-cpus 1024 or fewer\n"
+        )
+        assert run(["--replay", str(path), "--host-cpus", "1024"], "nproc").stdout == "1024\n"
+
+    def test_an_online_list_that_is_none_leaves_this_machines_cpus(self, tmp_path: Path) -> None:
+        files = {"/proc/self/cgroup": b"0::/\n", "/sys/devices/system/cpu/online": b"many\n"}
+        path = tmp_path / "odd.tar.gz"
+        path.write_bytes(pack(Capture(Meta(), files)))
+        assert run(["--replay", str(path)], "nproc").stdout == f"{len(os.sched_getaffinity(0))}\n"
+
+    def test_a_mask_that_has_none_of_its_cpus(self, tmp_path: Path) -> None:
+        files = {"/proc/self/status": b"Cpus_allowed_list:\t900\n", "/sys/devices/system/cpu/online": b"0-3\n"}
+        capture = Capture(Meta(), {**files, "/proc/self/cgroup": b"0::/\n"})
+        capture.meta.learn(capture)
+        path = tmp_path / "strange.tar.gz"
+        path.write_bytes(pack(capture))
+        assert run(["--replay", str(path)], "nproc").stdout == "4\n"

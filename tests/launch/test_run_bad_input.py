@@ -12,6 +12,8 @@ from cgagent.cli import main
 
 CGAGENT = os.path.join(os.path.dirname(sys.executable), "cgagent")
 
+ANEW = "name a file that cgagent capture wrote, or the directory that it was unpacked in"
+
 WRONG_WORDS = [
     ("", "COMMAND is missing: write it after --, as in: cgagent run --cpus 1.5 -- ./orders"),
     ("--", "COMMAND is missing: write it after --, as in: cgagent run --cpus 1.5 -- ./orders"),
@@ -113,6 +115,72 @@ WRONG_WORDS = [
         "--host-cpus 4 --cpuset-cpus 2-4 -- true",
         "--cpuset-cpus: '2-4' is not within --host-cpus: CPUs 0 to 3 are shown",
     ),
+    ("--simulate v3 -- true", "--simulate: 'v3' is not known: choose one of v1, v2, hybrid"),
+    ("--simulate= -- true", "--simulate: '' is not known: choose one of v1, v2, hybrid"),
+    (
+        "--simulate v2 --layout lxc -- true",
+        "--layout: 'lxc' is not known: choose one of docker, kubernetes-cgroupfs, kubernetes-systemd, "
+        "systemd-service, nested",
+    ),
+    ("--layout docker -- true", "--layout needs --simulate: add --simulate v2, or leave --layout out"),
+    ("--qos burstable -- true", "--qos needs --simulate: add --simulate v2, or leave --qos out"),
+    ("--cgroupns host -- true", "--cgroupns needs --simulate: add --simulate v2, or leave --cgroupns out"),
+    ("--parent-cpus 1 -- true", "--parent-cpus needs --simulate: add --simulate v2, or leave --parent-cpus out"),
+    (
+        "--replay /x --parent-memory 1Gi -- true",
+        "--parent-memory needs --simulate: add --simulate v2, or leave --parent-memory out",
+    ),
+    ("--enforce -- true", "--enforce needs --simulate or --replay: other limits bind without it"),
+    ("--host-cpus 4 --enforce -- true", "--enforce needs --simulate or --replay: other limits bind without it"),
+    (
+        "--simulate v2 --qos burstable -- true",
+        "--qos does not go with --layout docker: Kubernetes alone has classes of pods",
+    ),
+    (
+        "--simulate v2 --layout kubernetes-systemd --qos gold -- true",
+        "--qos: 'gold' is not known: choose one of guaranteed, burstable, besteffort",
+    ),
+    ("--simulate v2 --cgroupns both -- true", "--cgroupns: 'both' is not known: choose one of private, host"),
+    ("--simulate v2 --replay /x -- true", "--simulate does not go with --replay: leave one of the two out"),
+    (
+        "--simulate v2 --parent-cpus none -- true",
+        "--parent-cpus: 'none' is not a CPU count: write 1.5, 1500m or a whole number",
+    ),
+    ("--simulate v2 --parent-cpus 0 -- true", "--parent-cpus: '0' is out of range: give 0.01 or more"),
+    ("--simulate v2 --parent-memory 0 -- true", "--parent-memory: '0' is out of range: give a size above 0"),
+    (
+        "--simulate v2 --parent-memory x -- true",
+        "--parent-memory: 'x' is not a size: write bytes or a suffix, as in 256Mi",
+    ),
+    ("--simulate v2 --share mnt -- true", "--simulate does not go with --share mnt: leave one of the two out"),
+    ("--replay /x --share mnt -- true", "--replay does not go with --share mnt: leave one of the two out"),
+    (
+        "--replay /x --cpus 1 -- true",
+        "--cpus does not go with --replay: the capture holds the limits, and --enforce makes them bind",
+    ),
+    (
+        "--replay /x --memory 1Gi -- true",
+        "--memory does not go with --replay: the capture holds the limits, and --enforce makes them bind",
+    ),
+    ("--simulate v2 --cpu-shares 5 -- true", "--cpu-shares is not shown by --simulate: leave --cpu-shares out"),
+    ("--simulate v2 --cpu-weight 5 -- true", "--cpu-weight is not shown by --simulate: leave --cpu-weight out"),
+    (
+        "--simulate v2 --memory 1Gi --memory-swap 2Gi -- true",
+        "--memory-swap is not shown by --simulate: leave --memory-swap out",
+    ),
+    (
+        "--simulate v2 --memory-reservation 5Mi -- true",
+        "--memory-reservation is not shown by --simulate: leave --memory-reservation out",
+    ),
+    (
+        "--simulate v2 --io-read-bps /dev/sda=10 -- true",
+        "--device-read-bps is not shown by --simulate: leave --device-read-bps out",
+    ),
+    ("--simulate v2 --cpuset-mems 0 -- true", "--cpuset-mems is not shown by --simulate: leave --cpuset-mems out"),
+    (
+        "--simulate v2 --cpuset-cpus 0 -- true",
+        "--cpuset-cpus with --simulate needs --host-cpus: say how many CPUs there are",
+    ),
     ("--preserve-fds all -- true", "--preserve-fds: 'all' is not a whole number: give 0 or more"),
 ]
 
@@ -165,6 +233,26 @@ REFUSED = [
         ["--stats-file", "/nowhere/stats", "--", "true"],
         125,
         "--stats-file: /nowhere/stats: no such file or directory: name a file that can be written",
+    ),
+    (
+        ["--replay", "/nowhere.tar.gz", "--", "true"],
+        125,
+        f"cannot read /nowhere.tar.gz: no such file or directory: {ANEW}",
+    ),
+    (
+        ["--replay", "/etc/passwd", "--", "true"],
+        125,
+        "/etc/passwd: it is no gzip file, or a damaged one: name a file that cgagent capture wrote",
+    ),
+    (
+        ["--replay", "/dev/null", "--", "true"],
+        125,
+        f"/dev/null: it is not a regular file: {ANEW}",
+    ),
+    (
+        ["--replay", "/usr/bin", "--", "true"],
+        125,
+        f"/usr/bin: it holds no proc/self: {ANEW}",
     ),
     (["--", "no-such-program"], 127, "no-such-program: not found: check the name and PATH inside"),
     (["--", "./no-such-program"], 127, "./no-such-program: not found: check the name and PATH inside"),

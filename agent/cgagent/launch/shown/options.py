@@ -58,6 +58,8 @@ class Shown(Record):
                 hint = "the capture holds the limits, and --enforce makes them bind"
                 raise UsageError(f"{option} does not go with --replay", hint)
         if a.simulate is not None:
+            if spec.resources.cpuset is not None and not (self.cpus or a.enforce):
+                raise UsageError("--cpuset-cpus with --simulate needs --host-cpus", "say how many CPUs there are")
             self.layout = _layout(a, spec.resources)
             if not a.enforce:
                 spec.resources = Resources()
