@@ -120,6 +120,21 @@ def _lxc() -> Capture:
     return captured(files | {"/proc/self/mountinfo": files["/proc/self/mountinfo"] + lxcfs})
 
 
+def _hybrid() -> Capture:
+    """systemd's hybrid mode on a large node: v1 controllers, and a v2 tree at unified/ that has none of them."""
+    unit = "/system.slice/orders.service"
+    files = v1(unit, {"": None, "/system.slice": Level(), unit: Level(250_000, 1 * GIB)}, root="/")
+    unified = "750 730 0:40 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+    return captured(
+        files
+        | {
+            "/proc/self/mountinfo": files["/proc/self/mountinfo"] + unified,
+            "/proc/self/cgroup": files["/proc/self/cgroup"] + f"0::{unit}\n",
+            f"/sys/fs/cgroup/unified{unit}/cgroup.controllers": "\n",
+        }
+    )
+
+
 def _entries() -> dict[str, Entry]:
     pod = f"/kubepods/burstable/pod{POD}"
     container = f"{pod}/{CONTAINER}"
@@ -281,6 +296,14 @@ def _entries() -> dict[str, Entry]:
             2,
             findings=("ancestor-binds",),
             real=True,
+        ),
+        "hybrid-node-of-64": Entry(
+            _hybrid(),
+            "hybrid host, a service's own limits, 64 CPUs",
+            "v1's cpu and memory hierarchies have the controllers: 250000 of 100000 and 1 GiB at the service",
+            "hybrid",
+            2.5,
+            1 * GIB,
         ),
         "lxc": Entry(
             _lxc(),
