@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -59,3 +60,28 @@ def test_no_capture_in_the_gallery_names_this_machine_or_its_people() -> None:
     for entry in ENTRIES.values():
         if entry.real:
             assert entry.capture.meta.blanked
+
+
+def _document(name: str) -> str:
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(os.path.join(top, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_table_that_is_printed_is_of_these_captures_and_the_readme_tells_its_sums() -> None:
+    rows = [line.strip("| ").split(" | ") for line in _document("GALLERY.md").splitlines() if line.startswith("| ")]
+    titles = [f"{entry.title} ({'real' if entry.real else 'made'})" for entry in ENTRIES.values()]
+    assert [row[0] for row in rows[2:-1]] == titles
+    right = dict(zip(rows[0], rows[-1], strict=False))
+    for program in rows[0][2:]:
+        column = rows[0].index(program)
+        assert int(right[program]) == sum("**" not in row[column] for row in rows[2:-1])
+    told = " ".join(_document("README.md").split())
+    assert right["Go 1.26"] == right["Go 1.27"]
+    assert (
+        f"of {len(ENTRIES)} captured ones, each shown to the real programs, "
+        f"Go 1.24 finds its CPUs on {right['Go 1.24']}, "
+        f"Go 1.25.0 on {right['Go 1.25.0']}, 1.26 and 1.27 on {right['Go 1.26']}, "
+        f"automaxprocs on {right['automaxprocs']}; automemlimit finds the memory limit on {right['automemlimit']}, "
+        f"cgagent both on {right['with `--go-env`']}."
+    ) in told
