@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from kubernetes.node import GO_VERSIONS, apply, get, kubectl, metric, ready, resize, restarts, runs_with, until
+from kubernetes.node import GO_VERSIONS, apply, get, http, kubectl, metric, ready, resize, restarts, runs_with, until
 from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod
 
 TYPE_CHECKING = False
@@ -77,8 +77,29 @@ def test_a_shared_process_namespace_shows_what_is_and_not_what_is_wished(tmp_pat
     shown = kubectl("exec", "wishing", "-c", "cgagent", "--", "cgagent", "write", "--env-file=-",
                     "--limits-dir=/etc/cgagent/limits", "--limits-from=given")  # fmt: skip
     assert f"GOMEMLIMIT='{(room + 512 * MIB) * 9 // 10}'" in shown
+    wished = room + 512 * MIB
+    until("the wish", lambda: metric("wishing", "cgagent_memory_limit_wished_bytes") == wished, 20)
     assert metric("wishing", "cgagent_memory_limit_bytes") == 256 * MIB
     assert metric("wishing", "cgagent_gomemlimit_bytes") == limit_for(256)
+    assert env_file("wishing")["GOMEMLIMIT"] == str(limit_for(256))
+    explained = json.loads(http(get("pod", "wishing"), 9101, "/explain"))
+    wish = explained["limits"]["memory"]["wished"]
+    assert (wish["bytes"], wish["in_force"]) == (wished, 256 * MIB)
+    assert "resize-pending" in [one["id"] for one in explained["findings"]]
+
+
+def test_a_decrease_that_is_held_back_is_decided_on_and_told_apart(tmp_path: Path) -> None:
+    """Below what the program uses: the volume shows it, the cgroup does not; a lower GOMEMLIMIT helps it come about."""
+    apply(injected(pod("held", GO), tmp_path, "--mode=sidecar", "--share-process-namespace"))
+    ready("held")
+    until("the target", lambda: metric("held", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
+    http(get("pod", "held"), 8080, "/?orders=200000")
+    resize("held", "app", {**LIMITS, "memory": "8Mi"})
+    until("the resize being held back", lambda: conditions("held").get("PodResizeInProgress") == "Error", 60)
+    assert env_file("held")["GOMEMLIMIT"] == str(limit_for(8))
+    assert metric("held", "cgagent_memory_limit_wished_bytes") == 8 * MIB
+    assert metric("held", "cgagent_memory_limit_bytes") == 256 * MIB
+    assert metric("held", "cgagent_gomemlimit_bytes") == limit_for(8)
 
 
 def test_a_running_program_is_tuned_from_the_sidecar(tmp_path: Path) -> None:

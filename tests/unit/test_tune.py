@@ -64,6 +64,13 @@ def test_sets_a_memory_limit_and_says_what_it_was(start: Start, tune: Tune) -> N
     assert limit_of(pid) == 90 * MIB
 
 
+def test_a_hook_need_not_name_the_process(start: Start, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = start()
+    monkeypatch.setenv("CGAGENT_TARGET_PID", pid)
+    assert tune("--memory-limit", "90Mi")[0] == 0
+    assert limit_of(pid) == 90 * MIB
+
+
 def test_takes_a_memory_limit_away(start: Start, tune: Tune) -> None:
     pid = start({"GOMEMLIMIT": "90MiB"}, controller=state(memory_limit=90 * MIB))
     code, out, _ = tune("--pid", pid, "--memory-limit", "off")

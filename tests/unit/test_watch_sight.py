@@ -6,8 +6,11 @@ import pytest
 
 from cgagent.cgroup.limits import Limits
 from cgagent.cgroup.process import Problem, Standing
+from cgagent.cgroup.usage import Usage
 from cgagent.given import Amount, GivenLimits
 from cgagent.policy import Policy, decide
+from cgagent.report.findings import find
+from cgagent.report.picture import Picture
 from cgagent.watch.sight import Sight, heed_wish, look_ahead
 
 GI = 1 << 30
@@ -55,6 +58,35 @@ def test_the_source_is_that_of_what_counts() -> None:
     limits = _limits()
     heed_wish(limits, _wish(1000, 4 * GI))
     assert (limits.cpu.source, limits.memory.source) == ("/podinfo/cpu", "/cg/memory.max")
+
+
+def test_wish_and_fact_stay_apart() -> None:
+    limits = _limits()
+    heed_wish(limits, _wish(1000, 4 * GI))
+    cpu, memory = limits.cpu.wish, limits.memory.wish
+    assert cpu is not None
+    assert memory is not None
+    assert (cpu.value, cpu.fact, memory.value, memory.fact) == (1.0, 2.0, 4 * GI, 2 * GI)
+    heed_wish(limits, _wish(500, GI))
+    cpu = limits.cpu.wish
+    assert cpu is not None
+    assert (cpu.value, cpu.fact) == (0.5, 2.0), "an earlier wish is no fact"
+
+
+@pytest.mark.parametrize(
+    ("millicores", "size", "told"),
+    [
+        (2000, 2 * GI, []),
+        (2005, 2 * GI, []),  # as the systemd driver rounds
+        (3000, 2 * GI, ["a CPU limit of 3 CPUs is asked for (/podinfo/cpu), in force is 2 CPUs: the resize is pending"]),
+        (2000, GI, ["a memory limit of 1Gi is asked for (/podinfo/memory), in force is 2Gi: the resize is pending"]),
+    ],
+)
+def test_a_resize_that_is_pending_is_told(millicores: int, size: int, told: list[str]) -> None:
+    limits = _limits()
+    heed_wish(limits, _wish(millicores, size))
+    picture = Picture("1", "/", limits, Usage(), decide(limits, Policy(), {}), None, None)
+    assert [one.message for one in find(picture) if one.id == "resize-pending"] == told
 
 
 def test_where_the_cgroup_is_not_known_a_wish_makes_no_decision() -> None:

@@ -70,6 +70,23 @@ class Given(Record):
         self.is_zero = is_zero
 
 
+class Wish(Record):
+    """A limit that is asked for, beside the one that the cgroup has: a resize may be deferred, refused or held back.
+
+    Attributes:
+        value: CPUs or bytes that are asked for.
+        fact: what the cgroup has; None: no limit.
+        source: the option, variable or file that tells.
+    """
+
+    __slots__ = ("fact", "source", "value")
+
+    def __init__(self, value: float, fact: float | None, source: str) -> None:
+        self.value = value
+        self.fact = fact
+        self.source = source
+
+
 class CpuLimit(Record):
     """What bounds the process's CPU time.
 
@@ -81,6 +98,7 @@ class CpuLimit(Record):
         trusted: False where the chain is that of a cgroup that is neither the process's nor above it.
         given: the limit given from outside, which then takes the place of the chain's.
         foreign: whether the process that is decided for is not the one whose files were read.
+        wish: what is asked for, where that is known beside what is; `cores` is then the smaller of the two.
         allowed: the CPUs that cpuset and affinity leave, as far as they are online; None if not known.
         cpuset: the file and CPUs of the cpuset that binds; None if there is none.
         affinity: the CPUs of the process's own mask; None if not known.
@@ -99,6 +117,7 @@ class CpuLimit(Record):
         "online",
         "source",
         "trusted",
+        "wish",
     )
 
     def __init__(self) -> None:
@@ -109,6 +128,7 @@ class CpuLimit(Record):
         self.trusted = True
         self.given: Given | None = None
         self.foreign = False
+        self.wish: Wish | None = None
         self.allowed: frozenset[int] | None = None
         self.cpuset: tuple[str, frozenset[int]] | None = None
         self.affinity: frozenset[int] | None = None
@@ -140,7 +160,7 @@ class CpuLimit(Record):
 class MemoryLimit(Record):
     """What bounds the process's memory: as `CpuLimit`, in bytes; `total` is the machine's MemTotal."""
 
-    __slots__ = ("binding", "bytes", "chain", "foreign", "given", "source", "total", "trusted")
+    __slots__ = ("binding", "bytes", "chain", "foreign", "given", "source", "total", "trusted", "wish")
 
     def __init__(self) -> None:
         self.bytes: int | None = None
@@ -150,6 +170,7 @@ class MemoryLimit(Record):
         self.trusted = True
         self.given: Given | None = None
         self.foreign = False
+        self.wish: Wish | None = None
         self.total: int | None = None
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cgagent.commands.options import TWINS_HELP, Settled, add_policy, say
 from cgagent.errors import CgagentError, UsageError, printable
 from cgagent.golang.live import LiveError, Program
@@ -39,7 +41,7 @@ exit codes: 0 done, or nothing to do; 1 refused or failed; 2 wrong usage.
 
 def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
-    parser.add_argument("--pid", metavar="N", help="the running Go program")
+    parser.add_argument("--pid", metavar="N", help="the running Go program (default: CGAGENT_TARGET_PID, as in a hook)")
     parser.add_argument(
         "--memory-limit",
         dest="limit",  # `memory_limit` is the cgroup's, where it is given from outside
@@ -56,7 +58,8 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Tune; return the exit code."""
-    if arguments.pid is None:
+    pid = arguments.pid or os.environ.get("CGAGENT_TARGET_PID")  # as the sidecar sets it for an exec hook
+    if not pid:
         raise UsageError("--pid is missing", "write --pid N")
     limit = arguments.limit
     if limit is None and arguments.hand_back is None:
@@ -64,7 +67,7 @@ def run(arguments: Arguments) -> int:
     if arguments.hand_back not in (None, FOLLOW):
         hint = "write --gomaxprocs follow; a number can't be set from outside without risk to the program"
         raise UsageError(f"--gomaxprocs: '{arguments.hand_back}' is not known", hint)
-    settled = Settled(arguments, pid=arguments.pid)
+    settled = Settled(arguments, pid=pid)
     size = None if limit is None else _size(limit, settled)
     try:
         with Program(settled.pid, write=not arguments.dry_run) as program:

@@ -235,7 +235,7 @@ complete -c cgagent -n '_shtab_cgagent_using capture' -l force -d 'replace a fil
 complete -c cgagent -n '_shtab_cgagent_using capture' -l quiet -d 'say nothing when all is well'
 complete -c cgagent -n '_shtab_cgagent_using; and test $_shtab_cgagent_npos -eq 0' -a tune -d 'bring a new memory limit to a running Go program, without a restart'
 complete -c cgagent -n '_shtab_cgagent_using tune' -s h -l help -d 'show this help message and exit'
-complete -c cgagent -n '_shtab_cgagent_using tune' -l pid -x -d 'the running Go program'
+complete -c cgagent -n '_shtab_cgagent_using tune' -l pid -x -d 'the running Go program (default: CGAGENT_TARGET_PID, as in a hook)'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l memory-limit -x -d 'its new GOMEMLIMIT; auto: as decided by cgagent'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l gomaxprocs -x -d 'hand the number back to the runtime (Go >= 1.25)'
 complete -c cgagent -n '_shtab_cgagent_using tune' -l dry-run -d 'check everything, write nothing'

@@ -241,7 +241,7 @@ _shtab_cgagent_top_defaults_added=0
 
 _shtab_cgagent_tune_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--pid[the running Go program]:N:"
+  "--pid[the running Go program (default\: CGAGENT_TARGET_PID, as in a hook)]:N:"
   "--memory-limit[its new GOMEMLIMIT\; auto\: as decided by cgagent]:SIZE|auto|off:"
   "--gomaxprocs[hand the number back to the runtime (Go \>\= 1.25)]:follow:"
   "--dry-run[check everything, write nothing]"

@@ -130,6 +130,10 @@ class _Draft:
             self._variables(target, volume, file)
             if _restarts_on_resize(target):
                 self._pause_before_stop(target)
+        if not shares and len(volumes) > 1:
+            self._notes.append(
+                "a raised limit is written when it is asked for, in force or not: --share-process-namespace sees which"
+            )
         self._extend(("spec", "initContainers"), containers, first=True)
         self._extend(("spec", "volumes"), volumes)
         if shares:

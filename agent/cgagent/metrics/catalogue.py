@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from cgagent.cgroup.limits import CpuLimit, MemoryLimit
     from cgagent.metrics.client import Metric
     from cgagent.metrics.counters import Counters
     from cgagent.report.picture import Picture
@@ -84,7 +85,12 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
     yield gauge(
         "cpu_limit_cores",
         "The smallest CPU quota of the cgroup and its ancestors (v2 cpu.max, v1 cpu.cfs_quota_us/cpu.cfs_period_us).",
-        cpu.cores if cpu.counts else None,
+        _fact(cpu, cpu.cores),
+    )
+    yield gauge(
+        "cpu_limit_wished_cores",
+        "The CPU limit that is asked for (downward API); a resize may be deferred, refused or held back.",
+        _wished(cpu, cpu.cores),
     )
     yield gauge(
         "cpu_allowed_cpus",
@@ -95,7 +101,12 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
         "memory_limit_bytes",
         "The smallest memory limit of the cgroup and its ancestors "
         "(v2 memory.max, memory.high; v1 memory.limit_in_bytes, memory.stat hierarchical_memory_limit).",
-        memory.bytes if memory.counts else None,
+        _fact(memory, memory.bytes),
+    )
+    yield gauge(
+        "memory_limit_wished_bytes",
+        "The memory limit that is asked for (downward API); a resize may be deferred, refused or held back.",
+        _wished(memory, memory.bytes),
     )
     yield gauge(
         "memory_high_bytes",
@@ -110,13 +121,27 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
     yield gauge("pids_limit", "Tasks that the cgroup may have (pids.max).", usage.pids.get("limit"))
 
 
+def _fact(limit: CpuLimit | MemoryLimit, number: Value) -> Value:
+    """What is in force, or the best that is known of it; `number` is what is decided on."""
+    if limit.wish is not None:
+        return limit.wish.fact
+    return number if limit.counts else None
+
+
+def _wished(limit: CpuLimit | MemoryLimit, number: Value) -> Value:
+    """What is asked for; what is only given, with nothing seen beside it, is no more than that."""
+    if limit.wish is not None:
+        return limit.wish.value
+    return number if limit.foreign else None
+
+
 def _defined(picture: Picture) -> Values:
     cpu, memory, pids = picture.limits.cpu, picture.limits.memory, picture.usage.pids
     defined: dict[str, Value] = {}
     if cpu.counts and not picture.limits.blocked("cpu"):
-        defined["cpu"] = float(cpu.cores is not None)
+        defined["cpu"] = float(_fact(cpu, cpu.cores) is not None)
     if memory.counts and not picture.limits.blocked("memory"):
-        defined["memory"] = float(memory.bytes is not None)
+        defined["memory"] = float(_fact(memory, memory.bytes) is not None)
     if pids.get("current") is not None:
         defined["pids"] = float(pids.get("limit") is not None)
     return defined

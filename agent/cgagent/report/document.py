@@ -69,6 +69,7 @@ def _cpu(cpu: CpuLimit) -> dict[str, Any]:
         "affinity": cpu.affinity and format_cpu_list(cpu.affinity),
         "online_cpus": cpu.online and len(cpu.online),
         "given": _given(cpu.given),
+        "wished": cpu.wish and {"cores": cpu.wish.value, "in_force": cpu.wish.fact, "source": cpu.wish.source},
         "chain": [
             {"path": link.path, "file": link.file, "raw": link.quota.raw, "cores": link.quota.cores}
             for link in cpu.chain
@@ -84,6 +85,8 @@ def _memory(memory: MemoryLimit) -> dict[str, Any]:
         "trusted": memory.trusted,
         "total_bytes": memory.total,
         "given": _given(memory.given),
+        "wished": memory.wish
+        and {"bytes": memory.wish.value, "in_force": memory.wish.fact, "source": memory.wish.source},
         "chain": [
             {"path": link.path, "file": link.file, "raw": link.raw, "bytes": link.bytes} for link in memory.chain
         ],

@@ -28,6 +28,8 @@ LEVELS = (CRITICAL, WARNING, INFO)
 # The share of periods at which kubernetes-mixin's CPUThrottlingHigh fires.
 _THROTTLED_OFTEN = 0.25
 _NEARLY_FULL = 0.9
+# The systemd cgroup driver rounds a quota up to 10 ms of each second.
+_CPU_ROUNDING = 0.0101
 
 
 class Finding(Record):
@@ -51,7 +53,7 @@ class Finding(Record):
 
 def find(picture: Picture) -> list[Finding]:
     """The findings of `picture`, worst first."""
-    rules = (_problems, _oom_kills, _memory, _given, _throttled, _cpu, _ancestors, _pids, _unread)
+    rules = (_problems, _oom_kills, _memory, _given, _wished, _throttled, _cpu, _ancestors, _pids, _unread)
     found = [finding for rule in rules for finding in rule(picture)]
     for more in (variable_findings, running_findings, program_findings):
         found += [Finding(*fields) for fields in more(picture)]
@@ -156,6 +158,21 @@ def _given(picture: Picture) -> Iterator[Finding]:
             yield Finding(
                 "limit-given", INFO, message, "right for an init container; --limits-from cgroup heeds the cgroup"
             )
+
+
+def _wished(picture: Picture) -> Iterator[Finding]:
+    cpu, memory = picture.limits.cpu.wish, picture.limits.memory.wish
+    if cpu is not None and (cpu.fact is None or abs(cpu.value - cpu.fact) > _CPU_ROUNDING):
+        yield _pending("CPU", format_cpus(cpu.value), cpu.source, cpu.fact and format_cpus(cpu.fact))
+    if memory is not None and memory.value != memory.fact:
+        fact = memory.fact and format_size(int(memory.fact))
+        yield _pending("memory", format_size(int(memory.value)), memory.source, fact)
+
+
+def _pending(name: str, wished: str, source: str, fact: object) -> Finding:
+    message = f"a {name} limit of {wished} is asked for ({source}), in force is {fact or 'none'}: the resize is pending"
+    remedy = "the pod's conditions PodResizePending and PodResizeInProgress say why; the lower one is decided on"
+    return Finding("resize-pending", WARNING, message, remedy)
 
 
 def _said_here(limits: Limits, resource: str) -> str:

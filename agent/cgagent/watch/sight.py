@@ -7,7 +7,7 @@ from copy import copy
 
 from cgagent.cgroup.dialect import number
 from cgagent.cgroup.hierarchy import INSIDE, INVISIBLE, STRANGER
-from cgagent.cgroup.limits import Limits, getter, read_limits
+from cgagent.cgroup.limits import Limits, Wish, getter, read_limits
 from cgagent.errors import CgagentError, MalformedError
 from cgagent.given import apply_given
 from cgagent.host import ReadError
@@ -94,15 +94,15 @@ def heed_wish(limits: Limits, given: GivenLimits) -> None:
     wished.cpu.online, wished.memory.total = limits.cpu.online, limits.memory.total
     apply_given(wished, given)
     cpu, memory = limits.cpu, limits.memory
-    if not limits.blocked("cpu") and _is_less(wished.cpu.cores, cpu.cores):
-        cpu.cores, cpu.source = wished.cpu.cores, wished.cpu.source
-    if not limits.blocked("memory") and _is_less(wished.memory.bytes, memory.bytes):
-        memory.bytes, memory.source = wished.memory.bytes, wished.memory.source
-
-
-def _is_less(wished: float | None, actual: float | None) -> bool:
-    """Whether what is wished is a limit, and a lower one than `actual` (None: no limit)."""
-    return wished is not None and (actual is None or wished < actual)
+    if not limits.blocked("cpu") and wished.cpu.cores is not None:
+        cpu.wish = Wish(wished.cpu.cores, cpu.wish.fact if cpu.wish else cpu.cores, wished.cpu.source or "")
+        if cpu.cores is None or wished.cpu.cores < cpu.cores:
+            cpu.cores, cpu.source = wished.cpu.cores, wished.cpu.source
+    if not limits.blocked("memory") and wished.memory.bytes is not None:
+        fact = memory.wish.fact if memory.wish else memory.bytes
+        memory.wish = Wish(wished.memory.bytes, fact, wished.memory.source or "")
+        if memory.bytes is None or wished.memory.bytes < memory.bytes:
+            memory.bytes, memory.source = wished.memory.bytes, wished.memory.source
 
 
 def look_ahead(sight: Sight, settings: Settings, environ: Mapping[str, str]) -> Sight:
