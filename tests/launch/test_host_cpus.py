@@ -227,7 +227,7 @@ class TestTheSupervisor:
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
             assert launcher.stdout is not None
             assert launcher.stdout.readline() == "64\n"
-            yield launcher, _supervisor(launcher.pid)
+            yield launcher, supervisor_of(launcher.pid)
             launcher.kill()
 
     def test_its_death_ends_the_command_with_a_message(self, started: tuple[subprocess.Popen[str], int]) -> None:
@@ -315,7 +315,7 @@ class TestTheSupervisor:
         assert done.stdout.endswith("[]\n"), done
 
 
-def _supervisor(launcher: int) -> int:
+def supervisor_of(launcher: int) -> int:
     """The child of the launcher that holds the listener."""
     with open(f"/proc/{launcher}/task/{launcher}/children", encoding="ascii") as file:
         children = [int(word) for word in file.read().split()]

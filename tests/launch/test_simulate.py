@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from launch.behaviour import CGAGENT, needs_root, needs_v1, run
 from launch.leftovers import mounts, processes, soon
 from launch.onlookers import RELEASES, go_program, java_class
-from launch.test_host_cpus import needs_python, python, runner, shared
+from launch.test_host_cpus import needs_python, python, runner, shared, supervisor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,6 +231,20 @@ class TestWhatBinds:
     def test_nothing_can_be_written_there(self) -> None:
         script = "echo 1 > /sys/fs/cgroup/cpu.max || echo 1 > /proc/self/cgroup || umount /sys/fs/cgroup || echo no"
         assert run(["--simulate", "v2"], "sh", "-c", script).stdout == "no\n"
+
+    def test_the_supervisors_death_ends_the_command_with_a_message(self) -> None:
+        words = [CGAGENT, "run", "--simulate", "v2", "--", "sh", "-c", "echo up; sleep 2345.6"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+            assert launcher.stdout is not None
+            assert launcher.stdout.readline() == "up\n"
+            os.kill(supervisor_of(launcher.pid), signal.SIGKILL)
+            _, err = launcher.communicate(timeout=30)
+        assert launcher.returncode == 128 + signal.SIGKILL
+        assert err == (
+            "cgagent run: the supervisor that answers for --simulate was killed by signal 9: "
+            "the command is ended, as it would see this machine from here on\n"
+        )
+        assert not soon(lambda: processes("2345.6"))
 
     def test_nothing_is_left_behind(self) -> None:
         before = mounts()
