@@ -339,6 +339,13 @@ def test_a_standard_output_that_is_full_is_told() -> None:
     assert (done.returncode, done.stderr) == (1, f"cgagent capture: {says}\n")
 
 
+def test_a_standard_output_that_is_closed_is_told() -> None:
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", *CGAGENT, "capture", "-"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    says = "cannot write to standard output: not writable: send it to where it can be written"
+    assert (done.returncode, done.stderr) == (1, f"cgagent capture: {says}\n")
+
+
 def test_a_terminal_gets_no_archive() -> None:
     words = ["script", "--quiet", "--return", "--command", shlex.join([*CGAGENT, "capture", "-"]), "/dev/null"]
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)

@@ -56,6 +56,7 @@ def run(arguments: Arguments) -> int:
         capture.meta.view = OUTSIDE
     data = pack(capture)
     if path == "-":
+        sys.stdout.write("")  # of a closed one this fails with words for people, the buffer's write does not
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
