@@ -78,7 +78,11 @@ def test_wish_and_fact_stay_apart() -> None:
     [
         (2000, 2 * GI, []),
         (2005, 2 * GI, []),  # as the systemd driver rounds
-        (3000, 2 * GI, ["a CPU limit of 3 CPUs is asked for (/podinfo/cpu), in force is 2 CPUs: the resize is pending"]),
+        (
+            3000,
+            2 * GI,
+            ["a CPU limit of 3 CPUs is asked for (/podinfo/cpu), in force is 2 CPUs: the resize is pending"],
+        ),
         (2000, GI, ["a memory limit of 1Gi is asked for (/podinfo/memory), in force is 2Gi: the resize is pending"]),
     ],
 )
