@@ -202,3 +202,13 @@ def test_a_program_under_cgagent_run_is_captured_as_it_sees_itself(
 
     assert alike(agent.explain("--root", within)) == alike(live)
     assert alike(agent.explain("--root", outside)) == alike(live)
+
+
+def test_what_replay_shows_of_a_capture_explains_as_the_live_container_did(container: Group, tmp_path: object) -> None:
+    live = agent.explain(group=container)
+    path = f"{tmp_path}/c.tar.gz"
+    agent.succeed([*agent.CGAGENT, "capture", path], container)
+
+    shown = agent.succeed([*agent.CGAGENT, "run", "--replay", path, "--", *agent.CGAGENT, "explain", "-o", "json"])
+
+    assert alike(agent.document(shown.stdout)) == alike(live)
