@@ -7,6 +7,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from cgagent.commands import kubectl_plugin
 from kubernetes.node import (
     CLUSTER,
@@ -29,8 +31,7 @@ from kubernetes.pods import LIMITS, injected, pod, processes, sidecar_restarts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
+    from typing import Any
 
 GO = GO_VERSIONS[1]
 GOMEMLIMIT = 241591910
@@ -99,21 +100,45 @@ def test_the_sidecar_answers_for_health_and_explains(tmp_path: Path) -> None:
     assert warnings("asked") == []
 
 
-def test_a_pod_that_was_never_touched_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def kubectl_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin's kubectl is the node's."""
+    command = tmp_path / "kubectl"
+    command.write_text(f'#!/bin/sh\nexec {CLUSTER} kubectl "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("KUBECTL", str(command))
+
+
+@pytest.mark.usefixtures("kubectl_on_path")
+def test_a_pod_that_was_never_touched_is_explained(capfd: pytest.CaptureFixture[str]) -> None:
     """By an ephemeral container, in a namespace that enforces restricted Pod Security."""
-    kubectl_command = tmp_path / "kubectl"
-    kubectl_command.write_text(f'#!/bin/sh\nexec {CLUSTER} kubectl "$@"\n')
-    kubectl_command.chmod(0o755)
-    monkeypatch.setenv("KUBECTL", str(kubectl_command))
     apply(json.dumps(pod("untouched", GO)))
     ready("untouched")
     runs_with("untouched")
-    capfd.readouterr()
-    assert kubectl_plugin.main(["explain", "untouched", "--namespace", NAMESPACE, "--output", "json"]) == 0
-    document = json.loads(capfd.readouterr().out)
+    document = explained("untouched", capfd)
     assert document["limits"]["memory"]["bytes"] == 256 << 20
     assert document["limits"]["cpu"]["cores"] == 1.5
     assert document["go"]["version"] == f"go{GO}"
     assert document["running"]["GOMEMLIMIT"] is None
+
+
+@pytest.mark.usefixtures("kubectl_on_path")
+def test_in_a_shared_process_namespace_it_is_the_application_that_is_explained(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And neither the pause container, which is process 1 there, nor the sidecar."""
+    apply(injected(pod("shared", GO), tmp_path, "--mode=sidecar", "--share-process-namespace"))
+    ready("shared")
+    pid = runs_with("shared")["pid"]
+    document = explained("shared", capfd)
+    assert document["process"]["pid"] == str(pid)
+    assert document["limits"]["memory"]["bytes"] == 256 << 20
+    assert document["running"]["GOMEMLIMIT"] == GOMEMLIMIT
+
+
+def explained(name: str, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `kubectl cgagent explain` says of a pod."""
+    capfd.readouterr()
+    assert kubectl_plugin.main(["explain", name, "--namespace", NAMESPACE, "--output", "json"]) == 0
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found

@@ -7,8 +7,9 @@ import sys
 
 from cgagent.cgroup.usage import read_usage
 from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy
-from cgagent.errors import EXIT_NO_LIMITS, CgagentError
+from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError
 from cgagent.golang import buildinfo
+from cgagent.host import Host, ReadError
 from cgagent.report.findings import find
 from cgagent.report.picture import Picture
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from cgagent.parser import Arguments, Parser
     from cgagent.report.text import Style
 
+# Docker shows as many.
+_ID_LENGTH = 12
 OUTPUTS = ("text", "json", "yaml")
 
 DESCRIPTION = "Say which limits bind a process, which GOMAXPROCS and GOMEMLIMIT follow, why, and what is wrong."
@@ -41,6 +44,11 @@ exit codes: 0 explained, whatever was found; 1 there is nothing to read; 2 wrong
 def configure(parser: Parser) -> None:
     """Add the command's options to `parser`."""
     parser.add_argument("--pid", metavar="N", help="explain a running process instead of this one")
+    parser.add_argument(
+        "--container-id",
+        metavar="ID",
+        help="the first process of that container (a pod's containerID), in a shared process namespace",
+    )
     parser.add_argument("--binary", metavar="PATH", help="the Go program that will run under these limits")
     parser.add_argument(
         "--root",
@@ -54,8 +62,9 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Print the explanation; return the exit code."""
-    binary = arguments.binary or (f"/proc/{arguments.pid}/exe" if arguments.pid and not arguments.root else None)
-    settled = Settled(arguments, root=arguments.root, pid=arguments.pid, binary=binary)
+    pid = arguments.pid if arguments.container_id is None else _first_of(arguments.container_id)
+    binary = arguments.binary or (f"/proc/{pid}/exe" if pid and not arguments.root else None)
+    settled = Settled(arguments, root=arguments.root, pid=pid, binary=binary)
     output = settled.texts.choice("output", OUTPUTS)
     running, unknown = _running(settled)
     picture = Picture(
@@ -72,6 +81,21 @@ def run(arguments: Arguments) -> int:
     )
     sys.stdout.write(_render(picture, output))
     return EXIT_NO_LIMITS if settled.requires_limits and not settled.limits.found else 0
+
+
+def _first_of(container: str) -> str:
+    """The PID of a container's first process: its cgroup's path names the container, in every runtime's shape."""
+    container = container.rpartition("//")[2]
+    if not (len(container) >= _ID_LENGTH and container.isascii() and container.isalnum()):
+        raise UsageError(f"--container-id: '{container}' is not a container's ID", "write it as kubectl shows it")
+    host = Host()
+    for pid in sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int):
+        try:
+            if container in host.read(f"/proc/{pid}/cgroup"):
+                return pid
+        except ReadError:
+            pass  # it has ended
+    raise CgagentError(f"no process of container {container} is to be seen", "is the process namespace shared?")
 
 
 def _program(settled: Settled, binary: str | None) -> BuildInfo | None:

@@ -96,7 +96,7 @@ def run(arguments: Arguments) -> int:
         name = f"cgagent-{os.urandom(3).hex()}"
         words = ["debug", arguments.pod, *_where(arguments), f"--container={name}", f"--target={container}"]
         words += [f"--image={arguments.image or IMAGE}", "--profile=restricted", f"--custom={custom.name}", "--quiet"]
-        words += ["--", "cgagent", "explain", "--pid=1"]
+        words += ["--", "cgagent", "explain", _process(pod, container)]
         if arguments.output:
             words.append(f"--output={arguments.output}")
         code, _ = _kubectl(words, capture=True)
@@ -144,6 +144,16 @@ def _pod(arguments: Arguments) -> dict[str, object]:
 
 def _annotations(pod: Mapping[str, object]) -> dict[str, object]:
     return as_map(as_map(pod.get("metadata")).get("annotations"))
+
+
+def _process(pod: Mapping[str, object], container: str) -> str:
+    """Which process is the application: the first of its own namespace, or of its container in a shared one."""
+    if as_map(pod.get("spec")).get("shareProcessNamespace") is not True:
+        return "--pid=1"
+    status = named(as_map(pod.get("status")).get("containerStatuses")).get(container, {})
+    if not as_map(status.get("state")).get("running"):
+        raise CgagentError(f"container {container} is not running", "wait for it: kubectl get pod shows its state")
+    return f"--container-id={status.get('containerID')}"
 
 
 def _identity(spec: Mapping[str, object], container: Mapping[str, object]) -> str:

@@ -93,6 +93,7 @@ _shtab_cgagent_exec_defaults_added=0
 _shtab_cgagent_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--pid[explain a running process instead of this one]:N:"
+  "--container-id[the first process of that container (a pod\'s containerID), in a shared process namespace]:ID:"
   "--binary[the Go program that will run under these limits]:PATH:_files"
   "--root[read a captured or mounted tree, or a file of capture, instead of this machine]:DIR|FILE:"
   {-o,--output}"[text (default), json, yaml]:text|json|yaml:(text json yaml)"
