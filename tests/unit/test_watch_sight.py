@@ -90,7 +90,8 @@ def test_a_resize_that_is_pending_is_told(millicores: int, size: int, told: list
     limits = _limits()
     heed_wish(limits, _wish(millicores, size))
     picture = Picture("1", "/", limits, Usage(), decide(limits, Policy(), {}), None, None)
-    assert [one.message for one in find(picture) if one.id == "resize-pending"] == told
+    found = [one.message for one in find(picture) if one.id == "resize-pending"]
+    assert found == told
 
 
 def test_where_the_cgroup_is_not_known_a_wish_makes_no_decision() -> None:
