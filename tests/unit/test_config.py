@@ -219,7 +219,8 @@ def test_the_example_has_every_key_and_each_can_be_used(capsys: pytest.CaptureFi
     texts = parse(everything, "w.yaml").texts
 
     assert len(texts) == sum(len(keys) for keys in SECTIONS.values())
-    assert [hook.name for hook in parse(everything, "w.yaml").hooks] == ["reload", "tell", "post", "tune"]
+    hooks = [hook.name for hook in parse(everything, "w.yaml").hooks]
+    assert hooks == ["reload", "tell", "post", "tune", "restart"]
 
 
 def test_check_says_ok_or_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
