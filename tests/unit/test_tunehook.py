@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from cgagent.cgroup.limits import Limits
@@ -19,7 +21,6 @@ from support.go_state import MIB, NO_LIMIT, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
 
     Start = Callable[..., Target]
@@ -87,6 +88,72 @@ def test_without_a_running_target_it_fails(start: Start) -> None:
     with pytest.raises(HookError, match="not running"):
         TuneHook("tune", 10).run(change(target, 90 * MIB))
     assert limit_of(target) == NO_LIMIT
+
+
+def unchanged(target: Target | None, size: int | None) -> Change:
+    """A look that has shown the decision to be what it was."""
+    new = {} if size is None else {"GOMEMLIMIT": str(size)}
+    return Change(new, new, Limits(Standing()), target, None)
+
+
+def test_it_is_due_where_the_target_holds_something_else_than_was_decided(start: Start) -> None:
+    target = start()
+    hook = TuneHook("tune", 10)
+    assert hook.is_due(unchanged(target, 90 * MIB))
+    hook.run(unchanged(target, 90 * MIB))
+    assert limit_of(target) == 90 * MIB
+    assert not hook.is_due(unchanged(target, 90 * MIB))
+    hook.close()
+
+
+def test_what_the_program_set_itself_is_tried_once(start: Start) -> None:
+    target, restarted = (start(controller=state(memory_limit=80 * MIB)) for _ in range(2))
+    hook = TuneHook("tune", 10)
+    for one in (target, restarted):
+        assert hook.is_due(unchanged(one, 90 * MIB))
+        with pytest.raises(HookError, match="set its memory limit itself"):
+            hook.run(unchanged(one, 90 * MIB))
+        assert not hook.is_due(unchanged(one, 90 * MIB))
+        assert limit_of(one) == 80 * MIB
+    hook.close()
+
+
+def test_what_was_refused_for_another_reason_is_tried_again(start: Start) -> None:
+    fields = {"heap_marked": 90 * MIB, "in_use": 92 * MIB, "mapped_ready": 96 * MIB}
+    target = start(controller=state(**fields))
+    hook = TuneHook("tune", 10)
+    with pytest.raises(HookError, match="too little"):
+        hook.run(unchanged(target, 90 * MIB))
+    assert hook.is_due(unchanged(target, 90 * MIB))
+    hook.close()
+
+
+def test_where_nothing_is_decided_only_a_limit_of_ours_is_taken_away(start: Start) -> None:
+    target = start(controller=state(memory_limit=80 * MIB))
+    hook = TuneHook("tune", 10)
+    assert not hook.is_due(unchanged(target, None))
+    hook.is_due(unchanged(None, 80 * MIB))  # decided once, while another process was the target
+    assert hook.is_due(unchanged(target, None))
+    hook.close()
+
+
+def test_it_is_not_due_where_only_something_else_has_changed(start: Start) -> None:
+    target = start(controller=state(memory_limit=80 * MIB))
+    only_procs = Change({"GOMAXPROCS": "1"}, {"GOMAXPROCS": "2"}, Limits(Standing()), target, None)
+    hook = TuneHook("tune", 10)
+    assert not hook.is_due(only_procs)
+    hook.close()
+
+
+def test_a_target_that_is_no_go_program_is_passed_over() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        target = Target(find_pid(Host(), str(process.pid)), Host())
+        hook = TuneHook("tune", 10)
+        assert not hook.is_due(unchanged(target, 90 * MIB))
+        assert not hook.is_due(unchanged(None, 90 * MIB))
+        hook.close()
+        target.release()
+        process.kill()
 
 
 def test_the_config_file_turns_it_on() -> None:

@@ -13,6 +13,10 @@ from cgagent.report.findings import find
 from cgagent.report.picture import Picture
 from cgagent.watch.sight import Sight, heed_wish, look_ahead
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 GI = 1 << 30
 
 
@@ -122,3 +126,23 @@ def test_while_the_process_is_gone_a_wish_still_lowers_and_the_last_sight_stays_
     assert (sight.limits.cpu.cores, sight.limits.memory.bytes) == (2.0, 2 * GI)
     again = look_ahead(ahead, _Settings(_wish(4000, 4 * GI)), {})  # type: ignore[arg-type]
     assert again.decision.env() == ahead.decision.env(), "a process that comes may have less than is wished for it"
+
+
+class _Program:
+    """A program whose runtime reaches two procs by itself."""
+
+    def own_procs(self, limits: Limits) -> int:  # noqa: ARG002
+        return 2
+
+
+def test_while_the_process_is_gone_gomaxprocs_is_still_left_to_what_it_ran() -> None:
+    limits = _limits()
+    program: Any = _Program()
+    sight = Sight(limits, decide(limits, Policy(), {}, lambda: 2), program)
+    settings: Any = _Settings(_wish(None, GI))
+
+    ahead = look_ahead(sight, settings, {})
+
+    assert set(ahead.decision.env()) == {"GOMEMLIMIT"}
+    assert ahead.decision.gomaxprocs.wanted == 2
+    assert ahead.program is program
