@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -30,13 +31,20 @@ def _node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if not os.path.exists(node.ARCHIVE):
         pytest.skip(f"{node.ARCHIVE} is not there: make image")
     kept = _KEEP in os.environ
+    guard = None
     if not kept:
         node.cluster("up")
+        # Who is killed cleans nothing up.
+        nothing = subprocess.DEVNULL
+        words = [node.CLUSTER, "guard", str(os.getpid())]
+        guard = subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
     try:
         _furnish(tmp_path_factory.mktemp("images"))
         yield
     finally:
-        if not kept:
+        if guard is not None:
+            guard.terminate()
+            guard.wait()
             node.cluster("down")
 
 

@@ -44,10 +44,13 @@ def limit_for(mebibytes: int) -> int:
 
 
 def env_file(name: str) -> dict[str, str]:
-    """What the env file of a pod with a sidecar holds."""
+    """What the env file of a pod with a sidecar holds; nothing where there is none."""
     (sidecar,) = processes(name, "cgagent")
-    with open(f"/proc/{sidecar}/root/run/cgagent/go.env") as file:
-        return envfile.parse(file.read(), "go.env")
+    try:
+        with open(f"/proc/{sidecar}/root/run/cgagent/go.env") as file:
+            return envfile.parse(file.read(), "go.env")
+    except OSError:
+        return {}
 
 
 def processes(name: str, command: str, namespace: str = NAMESPACE) -> list[int]:
