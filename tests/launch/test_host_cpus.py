@@ -255,6 +255,38 @@ class TestTheSupervisor:
         assert not soon(lambda: os.path.exists(f"/proc/{supervisor}"))
         assert not soon(lambda: processes("1234.5"))
 
+    @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+    @pytest.mark.parametrize("options", ["--host-cpus 1", "--simulate v2 --host-cpus 1"])
+    @pytest.mark.parametrize(
+        ("call", "line"),
+        [
+            ("seccomp", "cannot set up the container: seccomp listener: operation not permitted"),
+            ("open_tree", "cannot set up the container: bind dev/shm/0 on proc/cpuinfo: operation not permitted"),
+            ("move_mount", "cannot set up the container: bind dev/shm/0 on proc/cpuinfo: operation not permitted"),
+            ("sched_setaffinity", "cannot set up the container: sched_setaffinity: operation not permitted"),
+            ("sendmsg", "the supervisor cannot start: operation not permitted"),
+            ("recvmsg", "the supervisor cannot start: broken pipe"),
+            ("sendto", "the supervisor cannot start: it has ended"),
+            ("recvfrom", "the supervisor cannot start: operation not permitted"),
+        ],
+    )
+    def test_a_call_of_its_set_up_that_fails_is_one_line_and_never_a_wait(
+        self, options: str, call: str, line: str
+    ) -> None:
+        if call == "sched_setaffinity" and REAL < 2:
+            pytest.skip("one CPU here")
+        words = ["strace", "-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:error=EPERM"]
+        done = subprocess.run(
+            [*words, CGAGENT, "run", *options.split(), "--", "nproc"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        # A supervisor that ended at once closes the socket before or after the command has written to it.
+        told = done.stderr.replace("it has ended", "broken pipe") if call == "recvmsg" else done.stderr
+        assert (done.returncode, done.stdout, told) == (125, "", f"cgagent run: {line}\n")
+
     def test_the_command_cannot_see_it(self) -> None:
         done = run(["--host-cpus", "64"], "sh", "-c", "echo /proc/[0-9]*")
         assert done.stdout == "/proc/1 /proc/2\n", "PID 1 and the shell"

@@ -11,7 +11,7 @@ import errno
 import os
 import select
 
-from cgagent.launch.failure import failure
+from cgagent.launch.failure import failure, reason
 from cgagent.launch.keeper import let_go
 from cgagent.launch.shown import answers, notify, stage
 from cgagent.launch.shown.laying import PROCESS_CALLS, Laying
@@ -34,6 +34,7 @@ else:
     import _socket
 
 _MOST_FILES = 8
+_READY, _LONGEST_REASON = b"\0", 256
 
 
 class Supervisor:
@@ -87,6 +88,7 @@ class Supervisor:
 
     def lay(self) -> None:
         """In PID 1, while the new root is made: lay the files over it."""
+        self._ours.close()  # or the command would not hear of the supervisor's end
         stage.lay(self.scene)
         if self.scene.capture is not None:
             self._files = stage.lay_layout(self.scene.capture)
@@ -113,7 +115,7 @@ class Supervisor:
             names = ("mnt", "user") if own_users else ("mnt",)
             files += self._files
             files += [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names]
-        _send(self._theirs, files)
+        _hand_over(self._theirs, files)
         for fd in files:
             os.close(fd)
         self._theirs.close()
@@ -134,13 +136,25 @@ class Supervisor:
 def _keep_to(cpus: int) -> None:
     """Where fewer CPUs are shown than there are, run on no more: the vDSO's getcpu tells of the others too."""
     real = sorted(os.sched_getaffinity(0))
-    if cpus < len(real) or real[-1] >= cpus:
+    if cpus >= len(real) and real[-1] < cpus:
+        return
+    try:
         os.sched_setaffinity(0, [number for number in real if number < cpus] or real[:cpus])
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "sched_setaffinity") from None
 
 
-def _send(socket: _socket.socket, files: list[int]) -> None:
+def _hand_over(socket: _socket.socket, files: list[int]) -> None:
+    """Send the files, and wait until the supervisor works: a call that waits for it would fail."""
     numbers = b"".join(fd.to_bytes(4, "little") for fd in files)
-    socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+    try:
+        socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+        said = socket.recv(_LONGEST_REASON)
+    except OSError as error:
+        said = reason(error).encode()
+    if said != _READY:
+        why = said.decode("utf-8", "replace") or "it has ended"
+        raise failure(f"the supervisor cannot start: {why}")
 
 
 def _receive(socket: _socket.socket) -> list[int]:
@@ -159,10 +173,16 @@ def _supervise(socket: _socket.socket, scene: Scene, init: int) -> NoReturn:
         if files:
             threads = Threads(processes, files[1], namespace_depth(init))
             laying = None
-            if scene.capture is not None:
-                laying = Laying(threads, files[2:4], files[4:])
-                laying.cover(init)
-            _serve(notify.Listener(files[0]), _answers(scene, threads), processes, laying)
+            try:
+                if scene.capture is not None:
+                    laying = Laying(threads, files[2:4], files[4:])
+                    laying.cover(init)
+                listener = notify.Listener(files[0])
+            except OSError as error:
+                socket.send(reason(error).encode())
+                raise
+            socket.send(_READY)
+            _serve(listener, _answers(scene, threads), processes, laying)
         code = 0
     finally:
         os._exit(code)
