@@ -164,8 +164,11 @@ class TestTheCallersTerminal:
             time.sleep(0.05)
         pytest.fail("the terminal is still raw")
 
-    def test_is_as_before_when_the_container_could_not_be_set_up(self, terminal: Callable[..., Terminal]) -> None:
-        shown = terminal("--tty --workdir /proc/nowhere", "true")
+    @pytest.mark.parametrize("options", ["--workdir /proc/nowhere", "--rootfs /nowhere", "--rootfs /etc/passwd"])
+    def test_is_as_before_when_the_container_could_not_be_set_up(
+        self, options: str, terminal: Callable[..., Terminal]
+    ) -> None:
+        shown = terminal(f"--tty {options}", "true")
         assert shown.end() == 125
         assert shown.is_as_before()
 

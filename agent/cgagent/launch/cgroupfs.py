@@ -10,6 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# For whoever finds cgroups read-only.
+READ_ONLY_HINT = "start the outer container with --privileged, or go without the limits with --best-effort"
+
 _SIGKILL = 9
 _PATIENCE = 2.0  # seconds that a killed process may take to leave its cgroup
 

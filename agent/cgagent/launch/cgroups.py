@@ -13,7 +13,7 @@ from cgagent.cgroup.hierarchy import INSIDE, Hierarchy, View, parse_cgroup, plac
 from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.errors import CgagentError
 from cgagent.host import MOUNTINFO_LIMIT, Host
-from cgagent.launch.cgroupfs import read, remove, rmdir, write
+from cgagent.launch.cgroupfs import READ_ONLY_HINT, read, remove, rmdir, write
 from cgagent.launch.failure import failure
 from cgagent.launch.resources import SWAP_FILES, IoRate, v1_files, v2_files
 from cgagent.launch.syscalls import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs_type
@@ -210,7 +210,7 @@ def _make(cgroup: Cgroup) -> None:
         ways = f"{'run as root' if cgroup.version == 1 else delegate}, or go without the limits with --best-effort"
         hint = ways if error.errno in (errno.EACCES, errno.EPERM) else "remove unused cgroups"
         if error.errno == errno.EROFS:
-            hint = "start the outer container with --privileged, or go without the limits with --best-effort"
+            hint = READ_ONLY_HINT
         raise failure(f"cannot make a cgroup in {above}: {reason}", hint) from None
 
 

@@ -132,6 +132,7 @@ class Channel:
         self._go, self._go_in = os.pipe()
         self._report, self._report_in = os.pipe()
         self.end, self._end_in = os.pipe()
+        self._with_terminal = terminal
         if terminal:
             import _socket
 
@@ -144,6 +145,8 @@ class Channel:
         os.close(self._go)
         os.close(self._report_in)
         os.close(self._end_in)
+        if self._with_terminal:
+            self.terminal_in.close()
 
     def go(self) -> None:
         """The namespaces have their maps and their network: the container may set itself up."""

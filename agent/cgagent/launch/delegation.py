@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from cgagent.launch.cgroupfs import read, write
+from cgagent.launch.cgroupfs import READ_ONLY_HINT, read, write
 from cgagent.launch.failure import failure
 from cgagent.launch.programs import find, run
 
@@ -149,6 +149,8 @@ def _ask_systemd(name: str, hierarchy: Hierarchy) -> str | None:
 def _no_place(own: str, controllers: list[str]) -> CgagentError:
     file = f"{own}/cgroup.subtree_control"
     what = ", ".join(controllers)
+    if os.statvfs(own).f_flag & os.ST_RDONLY:
+        return failure(f"no cgroup here can be given limits ({what}): {own} is read-only", READ_ONLY_HINT)
     return failure(
         f"no cgroup here can be given limits ({what}): {file} is not ours to write, or has processes beside us",
         "let systemd delegate one (systemd-run --user --scope -p Delegate=yes cgagent run ...), "

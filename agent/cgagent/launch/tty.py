@@ -81,7 +81,10 @@ class Terminal:
         self._relay = os.fork()
         if self._relay == 0:
             _relay(self._master)
-        self._channel.terminal.send(b"g")
+        try:
+            self._channel.terminal.send(b"g")
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the container has failed, and its report says why
 
     def resize(self) -> None:
         """Give the command's terminal the size of the caller's; it hears of it by SIGWINCH."""
