@@ -16,6 +16,7 @@ import random
 import re
 import sys
 import tempfile
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -137,6 +138,9 @@ class Launch:
                 for source, target in ((null, 0), (out.fileno(), 1), (err.fileno(), 2)):
                     os.dup2(source, target)
                 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+                # As in an interpreter of its own: pytest's would import, and meet the failure.
+                sys.unraisablehook = sys.__unraisablehook__
+                warnings.simplefilter("ignore", ResourceWarning)
                 os.environ["MARK"] = self._mark
                 network._LINGER = 0.0  # else each launch takes half a second
                 os.chdir("/")
