@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -165,6 +166,22 @@ def test_a_controller_that_is_missing_is_named_and_best_effort_goes_on_without()
     done = hidden(f"{words} --best-effort -- cat /sys/fs/cgroup/memory/memory.limit_in_bytes")
     assert (done.returncode, done.stdout) == (0, f"{64 * MIB}\n")
     assert done.stderr == "cgagent run: --pids-limit: the pids controller is not to be had here\n"
+
+
+@needs_v1
+@pytest.mark.skipif(shutil.which("chrt") is None, reason="no chrt")
+def test_a_real_time_task_that_the_cpu_cgroup_does_not_take_is_told_so() -> None:
+    done = subprocess.run(
+        ["chrt", "-f", "1", CGAGENT, "run", "--", "true"], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode == 0:
+        pytest.skip("a kernel without CONFIG_RT_GROUP_SCHED")
+    assert done.returncode == 125
+    assert re.fullmatch(
+        r"cgagent run: /sys/fs/cgroup/\S+/cgroup.procs takes no real-time task \(SCHED_FIFO, SCHED_RR\): "
+        r"start it as an ordinary one, without chrt or systemd's CPUSchedulingPolicy=\n",
+        done.stderr,
+    )
 
 
 def test_go_env_is_what_cgagent_decides_inside() -> None:

@@ -148,6 +148,18 @@ class TestAffinity:
         )
         assert runner("--host-cpus 64", *python(code)).stdout == "{9}\n64 64\n"
 
+    @needs_root
+    def test_a_process_in_a_pid_namespace_made_inside_knows_its_own_threads(self) -> None:
+        code = (
+            "import os, threading\n"
+            "def pin(): os.sched_setaffinity(threading.get_native_id(), {9})\n"
+            "thread = threading.Thread(target=pin); thread.start(); thread.join()\n"
+            "os.sched_setaffinity(os.getpid(), {7, 8})\n"
+            "print(os.getpid(), os.sched_getaffinity(0), os.sched_getaffinity(os.getpid()))"
+        )
+        done = run(["--privileged", "--host-cpus", "64"], "unshare", "--pid", "--fork", *python(code))
+        assert done.stdout == "1 {8, 7} {8, 7}\n", done
+
     @pytest.mark.parametrize(
         ("call", "outcome"),
         [
@@ -286,6 +298,38 @@ class TestTheSupervisor:
         # A supervisor that ended at once closes the socket before or after the command has written to it.
         told = done.stderr.replace("it has ended", "broken pipe") if call == "recvmsg" else done.stderr
         assert (done.returncode, done.stdout, told) == (125, "", f"cgagent run: {line}\n")
+
+    def test_callers_that_are_killed_while_they_wait_do_not_end_it(self) -> None:
+        code = (
+            "import os, time\n"
+            "def ask():\n"
+            "    pid = os.fork()\n"
+            "    while pid == 0: os.sched_getaffinity(0)\n"
+            "    return pid\n"
+            "for turn in range(200):\n"
+            "    pids = [ask() for _ in range(4)]\n"
+            "    time.sleep(turn % 10 / 1000)\n"
+            "    for pid in pids: os.kill(pid, 9)\n"
+            "    for pid in pids: os.waitpid(pid, 0)\n"
+            "print('all killed')"
+        )
+        done = run(["--host-cpus", "64"], *python(code))
+        assert (done.code, done.stdout, done.stderr) == (0, "all killed\n", "")
+
+    def test_a_thread_that_ends_while_it_is_asked_about_is_not_there(self) -> None:
+        code = (
+            "import os, signal, time\n"
+            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+            "end, gone = time.time() + 2, 0\n"
+            "while time.time() < end:\n"
+            "    pid = os.fork()\n"
+            "    if pid == 0: os._exit(0)\n"
+            "    try:\n"
+            "        while True: os.sched_setaffinity(pid, {1})\n"
+            "    except ProcessLookupError: gone += 1\n"
+            "print(gone > 0)"
+        )
+        assert run(["--host-cpus", "64"], *python(code)).stdout == "True\n"
 
     def test_the_command_cannot_see_it(self) -> None:
         done = run(["--host-cpus", "64"], "sh", "-c", "echo /proc/[0-9]*")

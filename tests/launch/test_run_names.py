@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 import time
+
+import pytest
 
 from cgagent.launch import names
 
@@ -24,7 +27,7 @@ def test_a_launcher_that_ended_is_not() -> None:
 
 def test_neither_is_one_whose_pid_another_process_has_now() -> None:
     _, pid, start = names.owner(names.own()) or (0, 0, 0)
-    assert names.is_alive(f"{names.PREFIX}{names.pid_namespace()}-{pid}-{start - 1}") is False
+    assert names.is_alive(f"{names.PREFIX}{names.pid_namespace()}-{pid}-{start - 100}") is False
 
 
 def test_nor_one_that_is_a_zombie() -> None:
@@ -41,6 +44,19 @@ def test_nor_one_that_is_a_zombie() -> None:
 
 def test_of_another_pid_namespace_nothing_is_known() -> None:
     assert names.is_alive(f"{names.PREFIX}1-{os.getpid()}-1") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/proc/self/timens_offsets"), reason="no time namespaces")
+@pytest.mark.parametrize("offset", ["100000", "-1"])
+def test_a_launcher_in_another_time_namespace_is_alive(offset: str) -> None:
+    code = "from cgagent.launch import names; print(names.own(), flush=True); input()"
+    words = ["unshare", "--time", "--boottime", offset, "--fork", sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        assert names.is_alive(name) is True
+        process.communicate("\n")
+    assert names.is_alive(name) is False
 
 
 def test_a_launcher_that_cannot_be_looked_at_is_not_taken_for_dead() -> None:

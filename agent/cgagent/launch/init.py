@@ -6,13 +6,14 @@ resource limits, niceness; what fails goes back through the report pipe and is t
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError, printable
 from cgagent.launch import rootfs
 from cgagent.launch.command import Command
-from cgagent.launch.failure import refused
+from cgagent.launch.failure import failure, refused
 from cgagent.launch.identity import User
 from cgagent.launch.syscalls import (
     CLONE_NEWTIME,
@@ -141,9 +142,18 @@ def _enter_cgroups(orders: Orders, joined: bool) -> None:
             try:
                 _write(f"{cgroup.directory}/{name}", b"0")
                 break
-            except OSError:
+            except OSError as error:
                 if position == len(names) - 1:
-                    raise
+                    raise _explained(error) from None
+
+
+def _explained(error: OSError) -> Exception:
+    """Why a cgroup does not take this process, where "invalid argument" does not say it."""
+    if error.errno != errno.EINVAL or os.sched_getscheduler(0) not in (os.SCHED_FIFO, os.SCHED_RR):
+        return error
+    # kernel/sched/core.c, cpu_cgroup_can_attach(): with CONFIG_RT_GROUP_SCHED a new cgroup has no time for them.
+    message = f"{error.filename} takes no real-time task (SCHED_FIFO, SCHED_RR)"
+    return failure(message, "start it as an ordinary one, without chrt or systemd's CPUSchedulingPolicy=")
 
 
 def _write(path: str, text: bytes) -> None:

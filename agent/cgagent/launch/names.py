@@ -1,7 +1,8 @@
 """The names of what a launcher makes outside the container; each tells whose it is, and whether that still lives.
 
 `cgagent-PIDNS-PID-START`: the inode of the launcher's PID namespace, its PID there, and its start time in clock
-ticks since boot (proc(5), stat, field 22). A PID alone may be another process's by now.
+ticks since boot (proc(5), stat, field 22), less the offset of the reader's time namespace. A PID alone may be another
+process's by now.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 
 PREFIX = "cgagent-"
+_INITIAL_TIME = "time:[4026531834]"  # PROC_TIME_INIT_INO, linux/proc_ns.h
 
 
 def own() -> str:
@@ -36,7 +38,8 @@ def is_alive(name: str) -> bool | None:
     try:
         if known is None or known[0] != pid_namespace():
             return None
-        return _start_time(known[1]) == known[2]
+        started = _start_time(known[1])
+        return started is not None and abs(started - known[2]) <= 1  # two offsets, each rounded to a tick
     except OSError:
         return None
 
@@ -56,4 +59,18 @@ def _start_time(pid: int) -> int | None:
     # The name in field 2 may hold blanks and parentheses; fields are counted from its end.
     fields = text.rpartition(b")")[2].split()
     # A zombie launcher holds nothing any more.
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19]) - _time_offset()
+
+
+def _time_offset() -> int:
+    """Clock ticks that our time namespace adds to each start time that we read (time_namespaces(7))."""
+    try:
+        if os.readlink("/proc/self/ns/time") == _INITIAL_TIME:
+            return 0
+    except FileNotFoundError:
+        return 0  # a kernel without them
+    with open("/proc/self/timens_offsets", encoding="ascii") as file:
+        offsets = dict(line.split(None, 1) for line in file)
+    seconds, nanoseconds = offsets["boottime"].split()
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return int(seconds) * ticks + int(nanoseconds) * ticks // 10**9

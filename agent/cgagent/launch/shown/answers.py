@@ -73,9 +73,10 @@ class Masks:
         asked = call.arguments[0] % _INT
         if asked == 0:
             return self._threads.inner(call.pid)[0] if self._asked or call.call == "sched_setaffinity" else 0
-        if not self._threads.is_there(asked):
+        found = self._threads.find(call.pid, asked)
+        if not found:
             raise RefusedError(errno.ESRCH)
-        return asked
+        return found
 
     def _of(self, number: int) -> int:
         while self._asked and number:

@@ -229,7 +229,7 @@ def _answer(listener: Listener, call: Notification, known: dict[str, Answer], pr
     try:
         listener.answer(call, known[call.call](call, memory))
     except GoneError:
-        pass
+        listener.answer(call, -errno.ESRCH)  # the thread that is asked about has ended, or the caller itself
     except RefusedError as refused:
         listener.answer(call, -refused.number)
     finally:

@@ -35,7 +35,7 @@ class Memory:
     def __init__(self, processes: int, listener: Listener, call: Notification) -> None:
         try:
             self._fd = os.open(f"{call.pid}/mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=processes)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             raise GoneError from None
         if not listener.is_valid(call):
             self.close()
@@ -86,19 +86,40 @@ class Threads:
         return self._number(status, b"\nNSpid:"), self._number(status, b"\nNStgid:")
 
     def _number(self, status: bytes, name: bytes) -> int:
-        start = status.find(name) + len(name)
-        words = status[start : status.find(b"\n", start)].split()
+        words = _words(status, name)
         if len(words) <= self._depth:
             raise GoneError
         return int(words[self._depth])
 
-    def is_there(self, number: int) -> bool:
-        """Whether the container has such a thread."""
+    def find(self, pid: int, asked: int) -> int:
+        """The number inside of the thread that our `pid` calls `asked`; 0 where there is none.
+
+        In a PID namespace that was made inside, numbers are others: there a process finds its own threads alone.
+
+        Raises:
+            GoneError: `pid` has ended.
+        """
+        status = _read(self.processes, f"{pid}/status")
+        if len(_words(status, b"\nNSpid:")) == self._depth + 1:
+            try:
+                os.stat(str(asked), dir_fd=self._inside)
+            except OSError:
+                return 0
+            return asked
+        for number in self._threads_of(self._number(status, b"\nNStgid:")):
+            if int(_words(_read(self._inside, f"{number}/status"), b"\nNSpid:")[-1]) == asked:
+                return int(number)
+        return 0
+
+    def _threads_of(self, process: int) -> list[str]:
         try:
-            os.stat(str(number), dir_fd=self._inside)
-        except OSError:
-            return False
-        return True
+            fd = os.open(f"{process}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._inside)
+        except (FileNotFoundError, ProcessLookupError):
+            raise GoneError from None
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
 
     def started(self, number: int) -> int:
         """When the thread started: with this a number names one thread for ever.
@@ -114,7 +135,7 @@ class Threads:
 
     def above(self, number: int) -> int:
         """Whose settings a thread began with: its process's first thread's, and that one's parent's; 0 for nobody."""
-        leader = _field(_read(self._inside, f"{number}/status"), b"\nTgid:")
+        leader = int(_words(_read(self._inside, f"{number}/status"), b"\nTgid:")[0])
         return leader if leader != number else int(_stat(self._inside, number)[_STAT_PPID])
 
 
@@ -122,13 +143,12 @@ def namespace_depth(pid: int) -> int:
     """How many PID namespaces, ours among them, lie above the one in which `pid` is: NSpid of /proc/PID/status."""
     with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
         status = file.read(_LONGEST_STATUS)
-    start = status.find(b"\nNSpid:") + 7
-    return len(status[start : status.find(b"\n", start)].split()) - 1
+    return len(_words(status, b"\nNSpid:")) - 1
 
 
-def _field(status: bytes, name: bytes) -> int:
+def _words(status: bytes, name: bytes) -> list[bytes]:
     start = status.find(name) + len(name)
-    return int(status[start : status.find(b"\n", start)])
+    return status[start : status.find(b"\n", start)].split()
 
 
 def _stat(directory: int, number: int) -> list[bytes]:
