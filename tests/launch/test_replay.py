@@ -93,10 +93,9 @@ class TestTheMachineOfTheCapture:
 
     def test_options_come_before_it(self, archive: Callable[..., str]) -> None:
         path = archive("docker-v1-node-of-64")
-        done = run(
-            ["--replay", path, "--host-cpus", "5", "--host-memory", "7Gi"], "sh", "-c", "nproc; head -1 /proc/meminfo"
-        )
-        assert done.stdout.split()[:3] == ["5", "MemTotal:", str(7 << 20)]
+        code = "nproc; cat /sys/devices/system/cpu/online /sys/devices/system/cpu/possible; head -1 /proc/meminfo"
+        done = run(["--replay", path, "--host-cpus", "5", "--host-memory", "7Gi"], "sh", "-c", code)
+        assert done.stdout.split()[:5] == ["5", "0-4", "0-4", "MemTotal:", str(7 << 20)]
 
     def test_a_static_cpu_managers_mask(self, archive: Callable[..., str]) -> None:
         entry = ENTRIES["kubernetes-static-cpus"]

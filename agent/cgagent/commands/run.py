@@ -25,7 +25,7 @@ examples:
   cgagent run --rootfs ./root --read-only --user 1000 -- /bin/app
   cgagent run --privileged -- cgagent run --memory 64Mi -- true  one inside another
   cgagent run --host-cpus 64 --cpus 1.5 -- ./orders              on a node of 64 CPUs, under a real quota
-  cgagent run --simulate v2 --layout kubernetes-systemd --cpus 1.5 --memory 256Mi --parent-cpus 1 -- cgagent explain
+  cgagent run --simulate v2 --layout kubernetes-systemd --cgroupns host --cpus 1.5 --parent-cpus 1 -- cgagent explain
   cgagent run --replay orders.tar.gz -- ./orders                 what cgagent capture took on another machine
   cgagent run --gc                                               remove what killed launchers left behind
 

@@ -51,7 +51,7 @@ class Scene:
         if shown.replay is not None:
             self._replay(shown.replay)
         if self.cpus:
-            self._cpu_files(host)
+            self._cpu_files(host, as_captured=not shown.cpus)
         if shown.layout is not None:
             every = machine.cpu_list(self.cpus) if self.cpus else host.read(f"{_CPU_DIRECTORY}/online").strip()
             self.capture = shown.layout.capture(every)
@@ -82,12 +82,12 @@ class Scene:
         if not self.memory:
             self.memory = meta.memory_total or 0
 
-    def _cpu_files(self, host: Host) -> None:
+    def _cpu_files(self, host: Host, as_captured: bool) -> None:
         self.files["/proc/cpuinfo"] = machine.cpuinfo(host.read_if_there("/proc/cpuinfo") or "", self.cpus)
         self.files["/proc/stat"] = machine.stat(host.read_if_there("/proc/stat") or "", self.cpus)
         kernel_max = host.read_if_there(f"{_CPU_DIRECTORY}/kernel_max") or f"{self.cpus - 1}\n"
         files = self.directories[_CPU_DIRECTORY] = machine.cpu_directory(self.cpus, kernel_max)
-        if self.capture is not None:
+        if self.capture is not None and as_captured:
             for name in _CPU_FILES:
                 files[name] = self.capture.text(f"{_CPU_DIRECTORY}/{name}") or files[name]
 
