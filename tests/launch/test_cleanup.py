@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launch import leftovers
-from launch.behaviour import CGAGENT, needs_root, run
+from launch.behaviour import CGAGENT, needs_root, needs_v1, run
 from launch.private_namespaces import in_private_namespaces
 from launch.test_behaviour_signals import comm, pid_inside, processes
 
@@ -225,6 +225,23 @@ class TestGc:
             assert os.path.isdir(directory)
         finally:
             os.rmdir(directory)
+
+    @needs_v1
+    def test_of_a_launcher_that_we_cannot_see_only_what_no_process_is_in(self) -> None:
+        directory = f"/sys/fs/cgroup/freezer/cgagent-1-{os.getpid()}-1"  # no PID namespace has the number 1
+        os.makedirs(f"{directory}/made-inside")
+        with subprocess.Popen(["sleep", "1000"]) as process:
+            try:
+                with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write(str(process.pid))
+                os.utime(directory, (0, 0))
+                leftovers.collect()
+                assert os.path.isdir(f"{directory}/made-inside")
+            finally:
+                process.kill()
+        os.utime(directory, (0, 0))
+        leftovers.collect()
+        assert not os.path.exists(directory)
 
     def test_the_next_start_removes_them_too(self) -> None:
         process = launch(f"cgagent-test-{os.getpid()}-next")

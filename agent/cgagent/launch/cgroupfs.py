@@ -91,6 +91,11 @@ def remove_empty(directory: str) -> bool:
     return all([rmdir(cgroup) for cgroup in _below(directory)])  # noqa: C419 every one is to be tried
 
 
+def is_populated(directory: str) -> bool:
+    """Whether a process is in a cgroup or in one below it."""
+    return any(read(f"{cgroup}/cgroup.procs") for cgroup in _below(directory))
+
+
 def rmdir(directory: str) -> bool:
     """Remove one cgroup; whether it is gone."""
     try:

@@ -58,8 +58,8 @@ def _remove(name: str, directory: str) -> bool:
     """Remove a cgroup if it is a leftover; whether it is gone."""
     alive = names.is_alive(name)
     if alive is None:
-        # Whatever we could not see: the kernel refuses to remove a cgroup with a process in it.
-        return _is_old(directory) and cgroupfs.remove_empty(directory)
+        # Whatever we could not see: a process in it, or below it, says that it is in use.
+        return _is_old(directory) and not cgroupfs.is_populated(directory) and cgroupfs.remove_empty(directory)
     return not alive and not cgroupfs.remove([directory])
 
 
