@@ -138,6 +138,17 @@ def test_no_interface_is_left_when_it_is_killed(victims: Callable[[subprocess.Po
     assert links() == {"lo"}
 
 
+def test_a_signal_that_comes_early_does_not_leave_it_without_a_keeper() -> None:
+    process = launch(f"cgagent-test-{os.getpid()}-early")
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        process.send_signal(signal.SIGWINCH)
+        time.sleep(0.002)
+    kill([process.pid])
+    process.wait()
+    assert leftovers.soon(lambda: leftovers.cgroups({process.pid})) == set()
+
+
 class TestOrdinaryEnds:
     @pytest.mark.parametrize(
         "command", ["true", "exit 3", "kill -9 $$", "sleep 1000 & true", "setsid sleep 1000 & true"]

@@ -230,10 +230,17 @@ def main() -> int:
         except (EndedError, FailedError, UnavailableError) as error:
             say(f"make proof: {error}")
             return 1
+        if not document["trials"]:
+            say(f"make proof: {asked.minutes:g} minutes are too short for any trial")
+            return 1
         write(f"{asked.output}/results.json", json.dumps(document, indent=1) + "\n")
     else:
-        with open(asked.source, encoding="utf-8") as file:
-            document = json.load(file)
+        try:
+            with open(asked.source, encoding="utf-8") as file:
+                document = json.load(file)
+        except (OSError, ValueError) as error:
+            say(f"make proof: cannot read {asked.source}: {error}")
+            return 2
         if asked.update_readme and document["quick"]:
             say("make proof: the README takes no quick look")
             return 2

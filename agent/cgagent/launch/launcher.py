@@ -247,7 +247,7 @@ class Container:
         if supervised >= 0:
             poll.register(supervised, select.POLLIN)
         ready = dict(poll.poll(_SHORT_MS))
-        if not ready and self._keeper is None:
+        if end not in ready and self._keeper is None:
             self._keep()
         while True:
             if signals in ready:
