@@ -223,6 +223,22 @@ class TestWhatBinds:
         assert done.code == 137
         assert "OOM-killed" in done.stderr
 
+    @needs_root
+    @needs_v1
+    @pytest.mark.parametrize(
+        ("options", "quota", "memory"),
+        [
+            ("--parent-cpus 0.2 --parent-memory 64Mi", "0.2 CPUs", "64Mi"),
+            ("--cpus 1.5 --memory 128Mi --parent-cpus 0.2 --parent-memory 64Mi", "0.2 CPUs", "64Mi"),
+            ("--cpus 0.3 --memory 32Mi --parent-cpus 2 --parent-memory 64Mi", "0.3 CPUs", "32Mi"),
+        ],
+    )
+    def test_enforce_makes_those_of_the_cgroup_above_bind_too(self, options: str, quota: str, memory: str) -> None:
+        busy = ("timeout", "0.5", "sh", "-c", "while :; do :; done")  # or no period has passed
+        done = run(["--simulate", "v2", "--enforce", "--stats", *options.split()], *busy)
+        assert f"(quota {quota})" in done.stderr
+        assert f" of {memory}\n" in done.stderr
+
     def test_go_env_decides_by_what_is_shown(self) -> None:
         options = "--simulate v2 --host-cpus 64 --cpus 5 --memory 100Mi --go-env"
         done = run(options.split(), "sh", "-c", "echo $GOMAXPROCS $GOMEMLIMIT")

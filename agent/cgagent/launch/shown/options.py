@@ -61,7 +61,9 @@ class Shown(Record):
             if spec.resources.cpuset is not None and not (self.cpus or a.enforce):
                 raise UsageError("--cpuset-cpus with --simulate needs --host-cpus", "say how many CPUs there are")
             self.layout = _layout(a, spec.resources)
-            if not a.enforce:
+            if a.enforce:
+                _tighten(spec.resources, self.layout.parent)
+            else:
                 spec.resources = Resources()
 
     def _allowed(self, cpuset: str | None) -> frozenset[int] | None:
@@ -131,6 +133,18 @@ def _own(limits: Resources, a: Arguments) -> Level:
     own.quota_us, own.period_us = limits.quota_us, limits.period_us or own.period_us
     own.memory, own.high, own.pids, own.cpus = limits.memory, limits.memory_high, limits.pids, limits.cpuset
     return own
+
+
+def _tighten(limits: Resources, parent: Level) -> None:
+    """Let the limits of the cgroup above bind where they are the lower ones: there is one real cgroup for both."""
+    if parent.quota_us is not None:
+        quota, period = limits.quota_us, limits.period_us or parent.period_us
+        if not quota or quota * parent.period_us > parent.quota_us * period:
+            limits.quota_us, limits.period_us = parent.quota_us, parent.period_us
+    if parent.memory is not None and (limits.memory is None or limits.memory > parent.memory):
+        if limits.memory is None or limits.swap_by_default:
+            limits.memory_swap, limits.swap_by_default = parent.memory, True
+        limits.memory = parent.memory
 
 
 def _choice(text: str, choices: tuple[str, ...], option: str) -> str:
