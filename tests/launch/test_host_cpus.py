@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -403,3 +404,44 @@ def supervisor_of(launcher: int) -> int:
             except OSError:
                 continue
     raise AssertionError("no supervisor")
+
+
+@pytest.fixture
+def mounted_namespace() -> Iterator[str]:
+    """A network namespace mounted on this machine, as Docker and `ip netns` leave theirs."""
+    name = f"cgagent-test-{os.getpid()}"
+    if shutil.which("ip") is None:
+        pytest.skip("needs iproute2")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield f"/run/netns/{name}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@needs_root
+@pytest.mark.usefixtures("mounted_namespace")
+class TestNamespaceThatIsMountedOnTheHost:
+    """Go since 1.26 sees no quota where one stands before the cgroups in mountinfo; in a container none does."""
+
+    @pytest.mark.parametrize("release", ["1.26.6", "1.27.3"])
+    @pytest.mark.parametrize("options", ["", "--read-only", "--volume /tmp:/run/lock", "--tmpfs /run", "--no-init"])
+    def test_does_not_hide_the_quota(self, release: str, options: str) -> None:
+        done = as_root(f"--host-cpus 64 --cpus 3 {options}", go_program(release, cgo=False))
+        assert (done.code, done.stdout.split()) == (0, ["64", "3"]), done.stderr
+
+    def test_is_still_there(self, mounted_namespace: str) -> None:
+        done = as_root("--cpus 3", "grep", "-c", f" {mounted_namespace} ", "/proc/self/mountinfo")
+        assert (done.code, done.stdout) == (0, "1\n")
+
+    @needs_v1
+    @pytest.mark.parametrize("release", ["1.25.0", "1.26.6", "1.27.3"])
+    def test_where_it_does_go_takes_what_explain_foretells(self, release: str) -> None:
+        program = go_program(release, cgo=False)
+        script = (
+            "mount --bind /sys/fs/cgroup/cpu /mnt && umount /sys/fs/cgroup/cpu && "
+            f"mount --bind /mnt /sys/fs/cgroup/cpu && umount /mnt && {program} && "
+            f"{CGAGENT} explain --binary {program} -o json"
+        )
+        done = as_root("--host-cpus 64 --cpus 3 --privileged", "sh", "-c", script)
+        seen, _, document = done.stdout.partition("\n")
+        foretold = json.loads(document)["go"]["by_itself"]["GOMAXPROCS"]["value"]
+        assert (done.code, int(seen.split()[1]), foretold) == (0, *((3, 3) if release == "1.25.0" else (64, 64)))

@@ -128,6 +128,26 @@ class TestMountRoot:
         assert procs(program("go1.25.5"), limits).value == 3
 
 
+class TestNamespaceThatIsMounted:
+    """Go since 1.26 takes mountinfo for malformed at a root that is no path (parseCPUMount), 1.25 does not look."""
+
+    MOUNTED = "29 21 0:4 net:[4026532177] /run/netns/a rw - nsfs nsfs rw\n"
+
+    @pytest.mark.parametrize(("version", "value"), [("go1.25.5", 2), ("go1.26.0", 8), ("go1.27.3", 8)])
+    def test_before_the_cgroup_hides_the_quota(self, tmp_path: Path, version: str, value: int) -> None:
+        limits = on_v1(tmp_path, self.MOUNTED + V1_HOST, "/sys/fs/cgroup/cpu/docker/abc", "/docker/abc", 100000)
+        expected = procs(program(version), limits)
+        assert (expected.value, expected.follows) == (value, value == 2)
+
+    def test_is_named(self, tmp_path: Path) -> None:
+        limits = on_v1(tmp_path, self.MOUNTED + V1_HOST, "/sys/fs/cgroup/cpu/docker/abc", "/docker/abc", 100000)
+        assert "net:[4026532177]" in procs(program("go1.27.3"), limits).reason
+
+    def test_behind_the_cgroup_does_no_harm(self, tmp_path: Path) -> None:
+        limits = on_v1(tmp_path, V1_HOST + self.MOUNTED, "/sys/fs/cgroup/cpu/docker/abc", "/docker/abc", 100000)
+        assert procs(program("go1.27.3"), limits).value == 2
+
+
 class TestGodebug:
     @pytest.mark.parametrize(
         ("default", "environment", "value", "follows"),

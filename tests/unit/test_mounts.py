@@ -35,6 +35,13 @@ def test_no_text_has_no_mounts_and_other_file_systems_are_left_out() -> None:
     assert _points("25 22 0:22 / /a rw - foo cgroup rw\n26 22 0:22 / /b rw - cgroup3 cgroup2 rw\n") == []
 
 
+def test_a_mount_knows_of_the_first_namespace_that_is_mounted_before_it() -> None:
+    first = "23 22 0:4 net:[4026532177] /run/netns/a rw - nsfs nsfs rw\n"
+    second = "24 22 0:4 mnt:[4026532178] /run/snapd/ns/b.mnt rw - nsfs nsfs rw\n"
+    assert [mount.after for mount in parse_mountinfo(ROOT + first + second + V2)] == ["net:[4026532177]"]
+    assert [mount.after for mount in parse_mountinfo(ROOT + V2 + first)] == [None]
+
+
 @pytest.mark.parametrize("fields", ["", " shared:1", " shared:1 master:2", " shared:1 propagate_from:3 unbindable"])
 def test_any_number_of_optional_fields_may_precede_the_dash(fields: str) -> None:
     assert _points(f"25 22 0:22 / /cg rw{fields} - cgroup2 cgroup2 rw\n") == ["/cg"]

@@ -72,17 +72,26 @@ class Hierarchy(Record):
         standing: INSIDE, NO_DIRECTORY, ANCESTOR, STRANGER or INVISIBLE.
         mount: the mount point that shows the most of it; None if INVISIBLE.
         levels: the process's cgroup and every visible ancestor, innermost first.
+        after: `Mount.after` of the first mount that shows the cgroup, as the process itself has them.
     """
 
-    __slots__ = ("controllers", "levels", "mount", "path", "standing", "version")
+    __slots__ = ("after", "controllers", "levels", "mount", "path", "standing", "version")
 
-    def __init__(self, membership: Membership, standing: str, mount: str | None, levels: tuple[Level, ...]) -> None:
+    def __init__(
+        self,
+        membership: Membership,
+        standing: str,
+        mount: str | None,
+        levels: tuple[Level, ...],
+        after: str | None = None,
+    ) -> None:
         self.version = membership.version
         self.controllers = membership.controllers
         self.path = membership.path
         self.standing = standing
         self.mount = mount
         self.levels = levels
+        self.after = after
 
     @property
     def dialect(self) -> Dialect:
@@ -156,7 +165,10 @@ def place(membership: Membership, views: list[View]) -> Hierarchy:
         standing = INVISIBLE
     used = [one[1] for one in existing or inside] or [mount for _, mount in above or strangers]
     widest = min(used, key=lambda mount: len(_normal(mount.root)[1]), default=None)
-    return Hierarchy(membership, standing, widest.point if widest else None, _merged(levels))
+    # The process's own view is the last.
+    own = [mount for host, mount, _ in inside if host is views[-1].host]
+    after = own[0].after if own else None
+    return Hierarchy(membership, standing, widest.point if widest else None, _merged(levels), after)
 
 
 def _shows(mount: Mount, membership: Membership) -> bool:

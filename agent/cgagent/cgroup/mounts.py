@@ -24,15 +24,18 @@ class Mount(Record):
         root: the directory of the hierarchy that it shows (field 4), relative to the reader's cgroup namespace.
         point: where it is mounted (field 5).
         options: the super options (field 11): on v1 they name the controllers.
+        after: the root of the first mount before it whose root is no path, as namespaces have them
+            (`net:[4026532252]`, of nsfs); None where there is none.
     """
 
-    __slots__ = ("options", "point", "root", "version")
+    __slots__ = ("after", "options", "point", "root", "version")
 
-    def __init__(self, version: int, root: str, point: str, options: tuple[str, ...]) -> None:
+    def __init__(self, version: int, root: str, point: str, options: tuple[str, ...], after: str | None = None) -> None:
         self.version = version
         self.root = root
         self.point = point
         self.options = options
+        self.after = after
 
 
 class _Line:
@@ -75,6 +78,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
     # Of each line what comes before the dash, and field 5: ten strings for each of 10,000 lines are slow and large.
     heads: list[str] = []
     points: list[str] = []
+    odd: str | None = None
     for line in whole_lines(text):
         # What follows the dash is long on overlayfs, and of 10,000 lines a handful is wanted: it stays whole.
         head, dash, tail = line.partition(" - ")
@@ -88,8 +92,11 @@ def parse_mountinfo(text: str) -> list[Mount]:
             if not (fields[3].startswith("/") and fields[4].startswith("/")):
                 raise MalformedError(_FILE, line, "expected a root and a mount point that start with /")
             version = 2 if kind == "cgroup2" else 1
-            mount = Mount(version, unescape(fields[3]), unescape(fields[4]), tuple(rest.split(" ")[1].split(",")))
+            options = tuple(rest.split(" ")[1].split(","))
+            mount = Mount(version, unescape(fields[3]), unescape(fields[4]), options, odd)
             found.append((len(points), mount))
+        elif odd is None and fields[3][:1] != "/":
+            odd = fields[3]
         heads.append(head)
         points.append(fields[4])
     return _uncovered(found, heads, points) if found else []

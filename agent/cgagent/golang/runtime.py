@@ -7,6 +7,7 @@ can't be read from its build.
 
 from __future__ import annotations
 
+from cgagent.errors import printable
 from cgagent.golang import libraries, sight
 from cgagent.golang.expected import ENVIRONMENT, RUNTIME, Expected, Library
 from cgagent.record import Record
@@ -104,6 +105,11 @@ def _quota_rule(name: str, release: tuple[int, int], cpus: int, limits: Limits) 
     if release == (1, 25) and not sight.joined_finds(hierarchy):
         return Expected(
             cpus, f"{unseen}, as {hierarchy.mount} is mounted from below the hierarchy's root (Go 1.26 does)"
+        )
+    if release >= (1, 26) and hierarchy.after is not None:
+        # internal/runtime/cgroup/cgroup.go, parseCPUMount: the whole file counts as malformed.
+        return Expected(
+            cpus, f"{unseen}, as it gives up on mountinfo at the mount of a namespace, {printable(hierarchy.after)}"
         )
     if link is None:
         return Expected(cpus, f"{unseen}, as its own cgroup {hierarchy.path} has none")

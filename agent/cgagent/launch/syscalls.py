@@ -223,6 +223,21 @@ def bind_file(source: str, target: str, directory: int = AT_FDCWD) -> None:
         os.close(tree)
 
 
+def remount(point: str) -> None:
+    """Take away all that is mounted at `point`, and mount the topmost there anew, with what is mounted below it."""
+    what = f"mount {point} anew"
+    flags = _OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
+    tree = _check(_syscall(_SYS_open_tree, AT_FDCWD, _path(point), _Long(flags)), what)
+    try:
+        umount2(point, MNT_DETACH)
+        while _umount2(_path(point), MNT_DETACH) == 0:
+            pass  # what that has covered
+        done = _syscall(_SYS_move_mount, tree, b"", AT_FDCWD, _path(point), _Long(_MOVE_MOUNT_F_EMPTY_PATH))
+        _check(done, what)
+    finally:
+        os.close(tree)
+
+
 def statfs_type(path: str) -> int:
     """The magic number of the file system that holds `path`: statfs(2), f_type."""
     buffer = (_Byte * 256)()
