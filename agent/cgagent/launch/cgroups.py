@@ -217,14 +217,23 @@ def _make(cgroup: Cgroup) -> None:
 def _refused(path: str, text: str, error: OSError) -> CgagentError:
     reason = (error.strerror or "").lower()
     hints = {
-        "cpuset.cpus": "the cgroup above has other CPUs",
-        "cpuset.mems": "the cgroup above has other memory nodes",
+        "cpuset.cpus": "the cgroup above has CPUs ",
+        "cpuset.mems": "the cgroup above has memory nodes ",
         "cpu.cfs_quota_us": "a cgroup above may have a smaller quota",
         "io.max": "give a whole disk that this machine has",
     }
     file = os.path.basename(path)
     hint = hints.get(file, "give a whole disk that this machine has" if "throttle" in file else "")
+    if file.startswith("cpuset."):
+        hint += _above(path)
     return failure(f"cannot write '{text}' to {path}: {reason}", hint)
+
+
+def _above(path: str) -> str:
+    """What a cpuset's file says one level up."""
+    directory, file = os.path.split(path)
+    above = f"{os.path.dirname(directory)}/{file}"
+    return (read(f"{above}.effective") or read(above)).strip()
 
 
 def _available(hierarchy: Hierarchy) -> list[str]:
