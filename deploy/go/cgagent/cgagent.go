@@ -94,8 +94,19 @@ func FromEnvironment() (Options, error) {
 	parse("CGAGENT_MEMORY_MIN", size(&o.MemoryMin))
 	parse("CGAGENT_MIN_PROCS", count(&o.MinProcs))
 	parse("CGAGENT_MAX_PROCS", count(&o.MaxProcs))
-	parse("CGAGENT_OVERRIDE", func(text string) (err error) { o.Override, err = strconv.ParseBool(text); return err })
+	parse("CGAGENT_OVERRIDE", func(text string) (err error) { o.Override, err = parseYes(text); return err })
 	return o, failed
+}
+
+// parseYes understands what cgagent does; strconv.ParseBool knows of no yes and no.
+func parseYes(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "1", "true", "yes", "on":
+		return true, nil
+	case "0", "false", "no", "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither yes nor no", text)
 }
 
 // complete puts defaults where there is nothing, and refuses what makes no sense.

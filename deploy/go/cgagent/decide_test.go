@@ -138,3 +138,16 @@ func TestOptionsComeFromTheEnvironment(t *testing.T) {
 		})
 	}
 }
+
+func TestASwitchIsReadAsCgagentReadsIt(t *testing.T) {
+	for text, want := range map[string]bool{"yes": true, "on": true, "1": true, "TRUE": true, "no": false, "Off": false} {
+		t.Setenv("CGAGENT_OVERRIDE", text)
+		if got, err := FromEnvironment(); err != nil || got.Override != want {
+			t.Errorf("%q: %v, %v", text, got.Override, err)
+		}
+	}
+	t.Setenv("CGAGENT_OVERRIDE", "2")
+	if _, err := FromEnvironment(); err == nil {
+		t.Error("2 is taken for a switch")
+	}
+}
