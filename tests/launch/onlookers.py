@@ -42,39 +42,6 @@ func main() {
 	}
 }
 """
-# Two seconds of work on every P; prints their number and how much was done.
-_LOAD = """\
-package main
-
-import (
-	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
-	"time"
-)
-
-func main() {
-	procs, end := runtime.GOMAXPROCS(0), time.Now().Add(2*time.Second)
-	var work atomic.Int64
-	var all sync.WaitGroup
-	for range procs {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for time.Now().Before(end) {
-				var made [][]byte
-				for range 64 {
-					made = append(made, make([]byte, 4096))
-				}
-				work.Add(int64(len(made)))
-			}
-		}()
-	}
-	all.Wait()
-	fmt.Println(procs, work.Load())
-}
-"""
 _CGO = 'package main\n\nimport "C"\n'
 _JAVA = """\
 public class Seen {
@@ -93,12 +60,6 @@ def go_program(version: str, cgo: bool) -> str:
     if cgo and shutil.which("gcc") is None:
         pytest.skip("cgo needs gcc")
     return _built("seen", version, {"main.go": _GO} | ({"c.go": _CGO} if cgo else {}), cgo)
-
-
-@cache
-def go_load(version: str) -> str:
-    """A program that works on all its Ps for two seconds and prints their number and how much it did."""
-    return _built("load", version, {"main.go": _LOAD}, cgo=False)
 
 
 def _built(name: str, version: str, sources: dict[str, str], cgo: bool) -> str:
