@@ -235,8 +235,8 @@ class TestHostMemory:
 class TestTheSupervisor:
     @pytest.fixture
     def started(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
-        """A launcher whose command waits, and its supervisor's PID."""
-        words = [CGAGENT, "run", "--host-cpus", "64", "--", "sh", "-c", "nproc; sleep 1234.5; nproc"]
+        """A launcher whose command waits, with no exec on its way to that, and its supervisor's PID."""
+        words = [CGAGENT, "run", "--host-cpus", "64", "--", "sh", "-c", "nproc; kill -STOP $$; nproc # 1234.5"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
             assert launcher.stdout is not None
             assert launcher.stdout.readline() == "64\n"

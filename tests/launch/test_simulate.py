@@ -249,7 +249,7 @@ class TestWhatBinds:
         assert run(["--simulate", "v2"], "sh", "-c", script).stdout == "no\n"
 
     def test_the_supervisors_death_ends_the_command_with_a_message(self) -> None:
-        words = [CGAGENT, "run", "--simulate", "v2", "--", "sh", "-c", "echo up; sleep 2345.6"]
+        words = [CGAGENT, "run", "--simulate", "v2", "--", "sh", "-c", "echo up; kill -STOP $$ # 2345.6"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
             assert launcher.stdout is not None
             assert launcher.stdout.readline() == "up\n"
