@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 
 import pytest
@@ -94,9 +95,19 @@ def java_class() -> str:
     compiler = shutil.which("javac")
     if shutil.which("java") is None or compiler is None:
         pytest.skip("no java and javac: apt-get install default-jdk-headless")
-    place = f"{cache_directory()}/programs"
-    os.makedirs(place, exist_ok=True)
-    with open(f"{place}/Seen.java", "w", encoding="utf-8") as file:
-        file.write(_JAVA)
-    subprocess.run([compiler, "-d", place, f"{place}/Seen.java"], check=True)
+    place = f"{cache_directory()}/programs/seen-java-{hashlib.sha256(_JAVA.encode()).hexdigest()[:12]}"
+    if not os.path.exists(f"{place}/Seen.class"):
+        os.makedirs(place, exist_ok=True)
+        with open(f"{place}/Seen.java", "w", encoding="utf-8") as file:
+            file.write(_JAVA)
+        subprocess.run([compiler, "-d", place, f"{place}/Seen.java"], check=True)
     return f"{place}/Seen.class"
+
+
+if __name__ == "__main__":  # before a machine is booted that has no network and can't write to the cache
+    for release in RELEASES:
+        for with_cgo in (False, True):
+            with suppress(pytest.skip.Exception):
+                go_program(release, with_cgo)
+    with suppress(pytest.skip.Exception):
+        java_class()

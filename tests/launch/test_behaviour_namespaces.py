@@ -240,7 +240,9 @@ class TestNesting:
 def test_a_hundred_launches_twenty_at_once_all_end_well() -> None:
     command = f"seq 100 | xargs -P 20 -I N {CGAGENT} run --cpus 0.5 --memory 64Mi --pids-limit 20 -- sh -c 'echo N'"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    # On a slow machine a launch may use up its quota, and says so.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("cgagent run: throttled in ")]
+    assert (done.returncode, said) == (0, [])
     assert sorted(map(int, done.stdout.split())) == list(range(1, 101))
     left = subprocess.run(
         ["find", "/sys/fs/cgroup", "-name", f"cgagent-*-{os.getpid()}-*"], capture_output=True, check=False
