@@ -432,6 +432,20 @@ class TestNamespaceThatIsMountedOnTheHost:
         done = as_root("--cpus 3", "grep", "-c", f" {mounted_namespace} ", "/proc/self/mountinfo")
         assert (done.code, done.stdout) == (0, "1\n")
 
+    def test_may_be_where_mountinfo_escapes_the_name(self) -> None:
+        place = f"/cgagent-test-{os.getpid()} a\tb"
+        script = 'touch "$0/ns" && mount --bind /proc/self/ns/uts "$0/ns" && exec "$@"'
+        os.mkdir(place)
+        try:
+            words = ["unshare", "-m", "sh", "-c", script, place, CGAGENT, "run", "--", "cat", "/proc/self/mountinfo"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        finally:
+            shutil.rmtree(place)
+        kinds = [line.partition(" - ")[2].split(" ")[0] for line in done.stdout.splitlines()]
+        assert (done.returncode, done.stderr) == (0, "")
+        assert kinds.count("nsfs") == 2
+        assert kinds.index("nsfs") > max(at for at, kind in enumerate(kinds) if kind.startswith("cgroup"))
+
     @needs_v1
     @pytest.mark.parametrize("release", ["1.25.0", "1.26.6", "1.27.3"])
     def test_where_it_does_go_takes_what_explain_foretells(self, release: str) -> None:

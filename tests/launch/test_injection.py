@@ -192,9 +192,11 @@ class Launch:
 
 
 def own_cgroups() -> list[str]:
-    from cgagent.launch.cgroups import own_hierarchies
+    from cgagent.launch.cgroups import own_hierarchies, own_mountinfo
 
-    return [f"{level.directories[0][1].rstrip('/')}/x" for one in own_hierarchies() for level in one.levels]
+    return [
+        f"{level.directories[0][1].rstrip('/')}/x" for one in own_hierarchies(own_mountinfo()) for level in one.levels
+    ]
 
 
 def fault(outcome: Outcome, call: Call, reference: Outcome) -> str:

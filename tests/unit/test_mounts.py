@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgagent.cgroup.mounts import Mount, parse_mountinfo, unescape
+from cgagent.cgroup.mounts import Mount, namespace_points, parse_mountinfo, unescape
 from cgagent.errors import MalformedError
 from support.trees import escape
 
@@ -40,6 +40,13 @@ def test_a_mount_knows_of_the_first_namespace_that_is_mounted_before_it() -> Non
     second = "24 22 0:4 mnt:[4026532178] /run/snapd/ns/b.mnt rw - nsfs nsfs rw\n"
     assert [mount.after for mount in parse_mountinfo(ROOT + first + second + V2)] == ["net:[4026532177]"]
     assert [mount.after for mount in parse_mountinfo(ROOT + V2 + first)] == [None]
+
+
+def test_namespaces_are_found_wherever_they_are_mounted() -> None:
+    first = "23 22 0:4 net:[4026532177] /run/netns/a rw - nsfs nsfs rw\n"
+    second = "24 22 0:4 mnt:[4026532178] /my\\040dir/b rw shared:7 - nsfs nsfs rw\n"
+    assert namespace_points(ROOT + first + V2 + second) == ["/run/netns/a", "/my dir/b"]
+    assert namespace_points(ROOT + V2) == []
 
 
 @pytest.mark.parametrize("fields", ["", " shared:1", " shared:1 master:2", " shared:1 propagate_from:3 unbindable"])

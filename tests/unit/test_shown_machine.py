@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgagent.cgroup.numbers import cpu_list
+from cgagent.cgroup.numbers import cpu_list, format_cpu_list
 from cgagent.launch.shown import machine
 from cgagent.launch.shown.layouts import LAYOUTS, has_own_namespace, place, view
 
@@ -55,7 +55,7 @@ def test_a_mask_is_as_wide_as_the_machine_and_has_words_of_32_bits(mask: int, cp
 def test_a_list_is_the_one_that_the_kernels_reader_takes(text: str) -> None:
     cpus = cpu_list(text, "test")
     assert cpus is not None
-    assert machine.list_text(cpus) == text
+    assert format_cpu_list(cpus) == text
 
 
 def test_every_cpu_has_a_paragraph_of_its_own() -> None:

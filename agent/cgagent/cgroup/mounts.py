@@ -68,6 +68,13 @@ def unescape(text: str) -> str:
     return out.decode("utf-8", "surrogateescape")
 
 
+def namespace_points(text: str) -> list[str]:
+    """Where a mountinfo file has namespaces mounted (nsfs: `ip netns`, Docker)."""
+    if " - nsfs " not in text:
+        return []
+    return [unescape(line.split(" ", 5)[4]) for line in whole_lines(text) if " - nsfs " in line]
+
+
 def parse_mountinfo(text: str) -> list[Mount]:
     """The cgroup mounts of a mountinfo file that no other mount covers, in the file's order.
 

@@ -10,7 +10,7 @@ import errno
 import os
 
 from cgagent.cgroup.hierarchy import INSIDE, Hierarchy, View, parse_cgroup, place
-from cgagent.cgroup.mounts import parse_mountinfo
+from cgagent.cgroup.mounts import namespace_points, parse_mountinfo
 from cgagent.errors import CgagentError
 from cgagent.host import MOUNTINFO_LIMIT, Host
 from cgagent.launch.cgroupfs import READ_ONLY_HINT, read, remove, rmdir, write
@@ -59,10 +59,15 @@ class Cgroup(Record):
         self.path = level.path.rstrip("/") + directory.removeprefix(level.directories[0][1].rstrip("/"))
 
 
-def own_hierarchies() -> list[Hierarchy]:
-    """The mounted hierarchies in which this process's cgroup can be seen."""
+def own_mountinfo() -> str:
+    """This process's mountinfo file."""
+    return Host().read("/proc/self/mountinfo", MOUNTINFO_LIMIT)
+
+
+def own_hierarchies(mountinfo: str) -> list[Hierarchy]:
+    """The hierarchies in which this process's cgroup can be seen, by its own `mountinfo`."""
     host = Host()
-    view = View(host, parse_mountinfo(host.read("/proc/self/mountinfo", MOUNTINFO_LIMIT)))
+    view = View(host, parse_mountinfo(mountinfo))
     memberships = parse_cgroup(host.read("/proc/self/cgroup"))
     return [one for one in (place(membership, [view]) for membership in memberships) if one.standing == INSIDE]
 
@@ -74,6 +79,7 @@ class Cgroups:
         made: each hierarchy's directory.
         shared: the caller's cgroups in the hierarchies where none could be made; shown, not to be entered.
         missing: what could not be had with `--best-effort`, in words.
+        namespaces: where the host has namespaces mounted.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,6 +87,7 @@ class Cgroups:
         self.made: list[Cgroup] = []
         self.shared: list[Cgroup] = []
         self.missing: list[str] = []
+        self.namespaces: list[str] = []
         self.leave: Callable[[], None] | None = None
 
     def create(self, resources: Resources, parent: str | None, best_effort: bool) -> None:
@@ -90,7 +97,9 @@ class Cgroups:
             CgagentError: a controller that is asked for is missing, a directory can't be made, a value is refused.
         """
         needed = resources.controllers()
-        hierarchies = own_hierarchies()
+        mountinfo = own_mountinfo()
+        self.namespaces = namespace_points(mountinfo)
+        hierarchies = own_hierarchies(mountinfo)
         held = self._held(hierarchies, needed, best_effort)
         for hierarchy in hierarchies:
             wanted = [name for name in needed if held.get(name) is hierarchy]

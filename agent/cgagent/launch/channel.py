@@ -84,10 +84,11 @@ class Orders(Record):
         environ: variables for the command.
         program: the seccomp filter; empty for none.
         resolver: the text of resolv.conf; empty to leave the root's alone.
+        namespaces: where the host has namespaces mounted.
         supervisor: who shows another machine; None where the command sees this one.
     """
 
-    __slots__ = ("aliases", "cgroups", "environ", "program", "resolver", "supervisor")
+    __slots__ = ("aliases", "cgroups", "environ", "namespaces", "program", "resolver", "supervisor")
 
     def __init__(
         self,
@@ -96,12 +97,14 @@ class Orders(Record):
         resolver: str,
         environ: dict[str, str],
         program: bytes,
+        namespaces: list[str],
     ) -> None:
         self.cgroups = cgroups
         self.aliases = aliases
         self.resolver = resolver
         self.environ = environ
         self.program = program
+        self.namespaces = namespaces
         self.supervisor: Supervisor | None = None
 
     @classmethod
@@ -118,7 +121,7 @@ class Orders(Record):
         if joined and joined[0].name:
             with os.scandir(base) as entries:
                 aliases = [(entry.name, os.readlink(entry.path)) for entry in entries if entry.is_symlink()]
-        return cls(joined, aliases, resolver, environ, program)
+        return cls(joined, aliases, resolver, environ, program, made.namespaces)
 
     def unified(self) -> str | None:
         """The v2 directory."""

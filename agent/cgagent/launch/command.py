@@ -94,7 +94,7 @@ class Command:
             orders.supervisor.lay_cgroups()
         if orders.resolver:
             _name_servers(orders.resolver)
-        rootfs.list_namespaces_last(spec)
+        rootfs.list_namespaces_last(spec, orders.namespaces)
         rootfs.pivot(spec)
 
 

@@ -29,10 +29,10 @@ def sweep(parents: list[str]) -> list[str]:
 
 def collect() -> int:
     """`cgagent run --gc`: remove all leftovers and say which."""
-    from cgagent.launch.cgroups import own_hierarchies
+    from cgagent.launch.cgroups import own_hierarchies, own_mountinfo
 
     removed = []
-    for mount in {one.mount for one in own_hierarchies() if one.mount}:
+    for mount in {one.mount for one in own_hierarchies(own_mountinfo()) if one.mount}:
         for place, directories, _ in os.walk(mount):
             ours = [name for name in directories if names.owner(name)]
             if ours:

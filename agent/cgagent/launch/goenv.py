@@ -58,12 +58,15 @@ def decided(made: Cgroups, environ: Mapping[str, str], scene: Scene | None) -> d
     Raises:
         CgagentError: a limit is there and can't be known.
     """
-    host: Host = _Entered(made, scene)
-    if scene is not None and scene.capture is not None:
-        from cgagent.launch.shown.host import ShownHost
-
-        host = ShownHost(scene, scene.capture)
-    decision = decide(read_limits(host), Policy(), environ)
+    decision = decide(read_limits(_host(made, scene)), Policy(), environ)
     for name, choice in decision.blocked():
         raise CgagentError(f"--go-env: {name}: {choice.blocked}", "leave --go-env out", EXIT_RUN_FAILED)
     return decision.env()
+
+
+def _host(made: Cgroups, scene: Scene | None) -> Host:
+    if scene is None or scene.capture is None:
+        return _Entered(made, scene)
+    from cgagent.launch.shown.host import ShownHost
+
+    return ShownHost(scene, scene.capture)

@@ -112,18 +112,14 @@ def fill(spec: Spec) -> None:
         _volume(volume)
 
 
-def list_namespaces_last(spec: Spec) -> None:
-    """Mount anew, behind the cgroups, what the host's tree brings along of namespaces that are mounted in it.
+def list_namespaces_last(spec: Spec, points: list[str]) -> None:
+    """Mount anew, behind the cgroups, what the host's tree brings along of namespaces, mounted there at `points`.
 
     Docker keeps its containers' there (/run/docker/netns), `ip netns` its own. Go from 1.26 on gives up on mountinfo
     at the first of them and would see no quota, which in a container's own tree it does.
     """
     if spec.rootfs is not None:
         return
-    # Of this process's root, which is still the host's tree.
-    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-        lines = file.readall().split(b"\n")
-    points = [line.split(b" ")[4].decode() for line in lines if b" - nsfs " in line]
     for top in sorted({point.split("/")[1] for point in points}.difference(_OWN)):
         remount(top)
 

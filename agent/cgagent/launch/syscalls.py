@@ -213,12 +213,10 @@ def bind_file(source: str, target: str, directory: int = AT_FDCWD) -> None:
 
     open_tree(2) and move_mount(2), Linux 5.2.
     """
-    flags = _OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | os.O_CLOEXEC | (0 if source else AT_EMPTY_PATH)
     what = f"bind {source or 'a file'} on {target}"
-    tree = _check(_syscall(_SYS_open_tree, directory, _path(source), _Long(flags)), what)
+    tree = _copied(directory, source, AT_SYMLINK_NOFOLLOW | (0 if source else AT_EMPTY_PATH), what)
     try:
-        done = _syscall(_SYS_move_mount, tree, b"", AT_FDCWD, _path(target), _Long(_MOVE_MOUNT_F_EMPTY_PATH))
-        _check(done, what)
+        _attach(tree, target, what)
     finally:
         os.close(tree)
 
@@ -226,16 +224,25 @@ def bind_file(source: str, target: str, directory: int = AT_FDCWD) -> None:
 def remount(point: str) -> None:
     """Take away all that is mounted at `point`, and mount the topmost there anew, with what is mounted below it."""
     what = f"mount {point} anew"
-    flags = _OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
-    tree = _check(_syscall(_SYS_open_tree, AT_FDCWD, _path(point), _Long(flags)), what)
+    tree = _copied(AT_FDCWD, point, AT_RECURSIVE, what)
     try:
         umount2(point, MNT_DETACH)
         while _umount2(_path(point), MNT_DETACH) == 0:
             pass  # what that has covered
-        done = _syscall(_SYS_move_mount, tree, b"", AT_FDCWD, _path(point), _Long(_MOVE_MOUNT_F_EMPTY_PATH))
-        _check(done, what)
+        _attach(tree, point, what)
     finally:
         os.close(tree)
+
+
+def _copied(directory: int, path: str, flags: int, what: str) -> int:
+    """A file that holds a copy of a mount, attached nowhere."""
+    flags |= _OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _check(_syscall(_SYS_open_tree, directory, _path(path), _Long(flags)), what)
+
+
+def _attach(tree: int, target: str, what: str) -> None:
+    done = _syscall(_SYS_move_mount, tree, b"", AT_FDCWD, _path(target), _Long(_MOVE_MOUNT_F_EMPTY_PATH))
+    _check(done, what)
 
 
 def statfs_type(path: str) -> int:

@@ -18,19 +18,6 @@ def cpu_list(cpus: int) -> str:
     return f"0-{cpus - 1}" if cpus > 1 else "0"
 
 
-def list_text(cpus: frozenset[int]) -> str:
-    """CPUs in the kernel's list format."""
-    words: list[str] = []
-    numbers = sorted(cpus)
-    first = 0
-    for place, number in enumerate(numbers):
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            start = numbers[first]
-            words.append(str(start) if start == number else f"{start}-{number}")
-            first = place + 1
-    return ",".join(words)
-
-
 def cpu_mask(mask: int, cpus: int) -> str:
     """A mask as sysfs writes it: words of 32 bits in hex, the highest first, as wide as `cpus` CPUs need."""
     digits = f"{mask:0{-(-cpus // 32) * 8}x}"

@@ -8,6 +8,7 @@ from cgagent.launch.shown.layouts import LAYOUTS, MODES, QOS, has_own_namespace
 from cgagent.launch.shown.levels import Level
 from cgagent.launch.shown.simulate import Layout
 from cgagent.record import Record
+from cgagent.texts import parse_choice
 from cgagent.units import parse_cpus, parse_size
 
 TYPE_CHECKING = False
@@ -92,16 +93,16 @@ def _check_company(a: Arguments) -> None:
 
 
 def _layout(a: Arguments, limits: Resources) -> Layout:
-    mode = _choice(a.simulate, MODES, "--simulate")
-    name = _choice("docker" if a.layout is None else a.layout, LAYOUTS, "--layout")
+    mode = parse_choice(a.simulate, "--simulate", MODES)
+    name = parse_choice("docker" if a.layout is None else a.layout, "--layout", LAYOUTS)
     if a.qos is not None and not name.startswith("kubernetes"):
         raise UsageError(f"--qos does not go with --layout {name}", "Kubernetes alone has classes of pods")
-    qos = _choice((a.qos or "burstable").lower(), QOS, "--qos")
+    qos = parse_choice((a.qos or "burstable").lower(), "--qos", QOS)
     spaces = ("private", "host")
     private = (
         has_own_namespace(name, mode == "v2")
         if a.cgroupns is None
-        else (_choice(a.cgroupns, spaces, "--cgroupns") == "private")
+        else (parse_choice(a.cgroupns, "--cgroupns", spaces) == "private")
     )
     parent = Level()
     if a.parent_cpus is not None:
@@ -145,12 +146,6 @@ def _tighten(limits: Resources, parent: Level) -> None:
         if limits.memory is None or limits.swap_by_default:
             limits.memory_swap, limits.swap_by_default = parent.memory, True
         limits.memory = parent.memory
-
-
-def _choice(text: str, choices: tuple[str, ...], option: str) -> str:
-    if text not in choices:
-        raise UsageError(f"{option}: '{text}' is not known", f"choose one of {', '.join(choices)}")
-    return text
 
 
 def _cpus(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgagent.cgroup.numbers import cpu_list
+from cgagent.cgroup.numbers import cpu_list, format_cpu_list
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.launch.shown import machine
 from cgagent.launch.shown.options import MOST_CPUS
@@ -93,7 +93,7 @@ class Scene:
 
     def cpusets(self) -> dict[str, str]:
         """What a cpuset's files say, by name."""
-        text = f"{machine.list_text(self.allowed)}\n"
+        text = f"{format_cpu_list(self.allowed)}\n"
         return dict.fromkeys(machine.CPUSET_FILES, text) if self.cpus else {}
 
     def overlay(self) -> dict[str, str]:
