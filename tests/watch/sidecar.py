@@ -41,6 +41,11 @@ def read_env(path: str) -> tuple[int | None, int | None]:
     return procs, memory
 
 
+def _status(directory: str) -> dict[str, str]:
+    with open(f"{directory}/status", encoding="ascii") as file:
+        return dict(line.split(":", 1) for line in file.read().splitlines())
+
+
 class Sidecar:
     """A running `cgagent watch`.
 
@@ -60,7 +65,8 @@ class Sidecar:
         poll: str = "1h",
     ) -> None:
         self.env_file = env_file or f"{place}/go.env"
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 closed when the process is gone
+        # Appending: the offset is one with that of the process, which would write where the log is being read.
+        self._log = tempfile.TemporaryFile("a+")  # noqa: SIM115 closed when the process is gone
         command = [*prefix, *agent.CGAGENT, "watch", "--env-file", self.env_file, "--poll", poll, *options]
         words = command if group is None else group.enter(command)
         self._process = subprocess.Popen(words, env=agent.environment(), stderr=self._log, stdout=self._log)
@@ -126,21 +132,33 @@ class Sidecar:
         self._log.close()
 
     def figures(self) -> tuple[int, int, int]:
-        """Open descriptors, threads, and anonymous memory in KiB."""
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
-            status = dict(line.split(":", 1) for line in file.read().splitlines())
+        """Open descriptors, threads, and anonymous memory in KiB: of this moment, which may be in the middle of a look."""
+        status = _status(f"/proc/{self.pid}")
         return (
             len(os.listdir(f"/proc/{self.pid}/fd")),
             int(status["Threads"]),
             int(status["RssAnon"].split()[0]),
         )
 
+    def at_rest(self) -> tuple[int, int, int]:
+        """The same figures once every thread has slept for a while."""
+        last = -1
+
+        def rests() -> bool:
+            nonlocal last
+            before, last = last, self.wake_ups()
+            time.sleep(0.1)
+            return before == last == self.wake_ups() and self._sleeps()
+
+        self.until(rests, "rest")
+        return self.figures()
+
+    def _sleeps(self) -> bool:
+        return all(status["State"].split()[0] == "S" for status in self._tasks())
+
     def wake_ups(self) -> int:
         """How often its threads have waited so far (voluntary context switches)."""
-        total = 0
-        for task in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{task}/status", encoding="ascii") as file:
-                found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", file.read(), re.MULTILINE)
-            assert found
-            total += int(found[1])
-        return total
+        return sum(int(status["voluntary_ctxt_switches"]) for status in self._tasks())
+
+    def _tasks(self) -> list[dict[str, str]]:
+        return [_status(f"/proc/{self.pid}/task/{task}") for task in os.listdir(f"/proc/{self.pid}/task")]

@@ -83,7 +83,7 @@ def test_its_own_reads_wake_nobody(top: Group, sidecar: Start) -> None:
 
 def test_a_burst_is_looked_at_once_it_is_over(top: Group, sidecar: Start) -> None:
     top.set_quota(100_000)
-    agent = sidecar("--settle", "2s", group=top).ready()
+    agent = sidecar("--settle", "5s", group=top).ready()
     with open(agent.env_file, "rb") as file:
         first = file.read()
 
@@ -254,12 +254,12 @@ def test_where_the_thread_that_reads_inotify_ends_another_takes_over(top: Group,
     for times, size in enumerate((96, 80), 1):
         top.set_memory(72 * MIB)
         agent.shows(None, 72 * MIB * 9 // 10)
-        threads = agent.figures()[1]
+        threads = agent.at_rest()[1]
         agent.send(signal.SIGUSR1)
         agent.until(lambda: agent.log.count("lost\n") == times, "its loss")  # noqa: B023 called at once
         top.set_memory(size * MIB)
         agent.shows(None, size * MIB * 9 // 10)
 
     agent.until(lambda: agent.figures()[1] == threads, "as many threads as before")
-    assert agent.log.count("is started again") == 2
+    agent.until(lambda: agent.log.count("is started again") == 2, "both restarts in the log")
     assert agent.stop() == 0

@@ -118,6 +118,6 @@ def test_of_one_container_s_processes_the_first_is_the_target(top: Group, sideca
         run_in(top, name)
     top.set_memory(64 * MIB)
 
-    agent = sidecar("--target", "auto", "--target-name", name).ready()
+    agent = sidecar("--target", "auto", "--target-name", name)
 
-    assert f'msg="target found" pid={first.pid} name={name}' in agent.log
+    agent.says(f'msg="target found" pid={first.pid} name={name}')
