@@ -141,8 +141,8 @@ def test_an_oom_kill_is_counted(
 ) -> None:
     top.set_memory(32 * MIB)
     survivor = sleeper(top)
-    write(f"/proc/{survivor}/oom_score_adj", -1000)  # a slow kernel takes more victims than one
-    start(["sh", "-c", "x=$(head -c 200000000 /dev/zero | tr '\\0' x)"], top)
+    # A slow kernel takes more victims than one: the survivor is to be the last of them.
+    start(["sh", "-c", "echo 1000 >/proc/self/oom_score_adj; x=$(head -c 200000000 /dev/zero | tr '\\0' x)"], top)
     deadline = time.monotonic() + 240
     while not _page(survivor)["memory_events_total oom_kill"] and time.monotonic() < deadline:
         time.sleep(0.2)

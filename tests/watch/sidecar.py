@@ -132,7 +132,7 @@ class Sidecar:
         self._log.close()
 
     def figures(self) -> tuple[int, int, int]:
-        """Open descriptors, threads, and anonymous memory in KiB: of this moment, which may be in the middle of a look."""
+        """Open descriptors, threads, and anonymous memory in KiB; at work it has more than `at_rest`."""
         status = _status(f"/proc/{self.pid}")
         return (
             len(os.listdir(f"/proc/{self.pid}/fd")),
