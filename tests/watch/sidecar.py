@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -161,4 +162,8 @@ class Sidecar:
         return sum(int(status["voluntary_ctxt_switches"]) for status in self._tasks())
 
     def _tasks(self) -> list[dict[str, str]]:
-        return [_status(f"/proc/{self.pid}/task/{task}") for task in os.listdir(f"/proc/{self.pid}/task")]
+        found = []
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+                found.append(_status(f"/proc/{self.pid}/task/{task}"))
+        return found
