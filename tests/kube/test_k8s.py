@@ -83,8 +83,8 @@ def test_a_component_adds_what_inject_adds(name: str, options: dict[str, str]) -
     assert of_kind(built(name), "Deployment") == injected
 
 
-def test_the_component_for_shared_processes_adds_what_inject_adds() -> None:
-    options = {"mode": "sidecar", "share_process_namespace": "true"}
+def test_the_components_for_tuning_add_what_inject_adds() -> None:
+    options = {"mode": "sidecar", "share_process_namespace": "true", "hook": "tune"}
     plain = json.dumps(of_kind(built("examples/orders"), "Deployment"))
     (injected,) = values(inject(plain, lambda key: (options[key], key) if key in options else None)[0])
     assert isinstance(injected, dict)

@@ -6,17 +6,35 @@ import json
 import os
 import time
 
-from kubernetes.node import GO_VERSIONS, apply, get, http, kubectl, metric, ready, resize, restarts, runs_with, until
-from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod
+import pytest
+
+from kubernetes.node import (
+    GO_VERSIONS,
+    NodeError,
+    apply,
+    get,
+    http,
+    kubectl,
+    metric,
+    ready,
+    resize,
+    restarts,
+    runs_with,
+    until,
+)
+from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MIB = 1 << 20
 # Each to a size that the pod has not had: returning to one waits in CrashLoopBackOff.
 RESIZES = int(os.environ.get("CGAGENT_TEST_RESIZES", "20"))
 GO = GO_VERSIONS[1]
+RESTARTED_BY_KUBELET = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+SHARED = ("--mode=sidecar", "--share-process-namespace")
 
 
 def sizes() -> list[int]:
@@ -24,92 +42,107 @@ def sizes() -> list[int]:
     return [256 + (16 + at) * (1 if at % 2 else -1) for at in range(RESIZES)]
 
 
-def until_restarted(name: str, times: int) -> None:
-    until(f"restart {times} of {name}", lambda: restarts(name, "app") >= times, 120)
+def program_has(name: str, limit: int) -> bool:
+    """Whether the running program has that memory limit."""
+    return bool(runs_with(name)["gomemlimit"] == limit)
 
 
-def until_decided(name: str, limit: int) -> None:
-    until(f"{limit} in {name}", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit, 20)
+def file_has(name: str, limit: int) -> bool:
+    """Whether the env file has it: who starts next gets it."""
+    return env_file(name).get("GOMEMLIMIT") == str(limit)
+
+
+def resized(way: str, name: str, followed: Callable[[str, int], bool]) -> None:
+    """Resize pod `name` up and down; each time, within time, `followed` holds, and file and metrics agree.
+
+    Of the program each way has its own to say, by `followed`.
+    """
+    seconds = []
+    for size in sizes():
+        limit = limit_for(size)
+        start = time.monotonic()
+        resize(name, "app", {**LIMITS, "memory": f"{size}Mi"})
+        until(f"{limit} in {name}", lambda limit=limit: followed(name, limit), 120)  # type: ignore[misc]
+        seconds.append(time.monotonic() - start)
+        until_agreed(name, limit)
+    print(f"{way}: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
+
+
+def until_agreed(name: str, limit: int) -> None:
+    """Until file and metrics say `limit`."""
+    until(f"{limit} in the env file of {name}", lambda: file_has(name, limit), 20)
+    until(f"{limit} in the metrics of {name}", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit, 20)
 
 
 def test_a_container_that_a_resize_restarts_reads_the_new_file_every_time(tmp_path: Path) -> None:
-    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-    apply(injected(pod("restarting", GO, resizePolicy=policy), tmp_path, "--mode=sidecar"))
+    """Its first start after each resize has the new value: with an old one it would be started once too often."""
+    apply(injected(pod("restarting", GO, resizePolicy=RESTARTED_BY_KUBELET), tmp_path, "--mode=sidecar"))
     ready("restarting")
-    found, seconds = [], []
-    for number, size in enumerate(sizes(), 1):
-        start = time.monotonic()
-        resize("restarting", "app", {**LIMITS, "memory": f"{size}Mi"})
-        until_restarted("restarting", number)
-        found.append(runs_with("restarting")["gomemlimit"])
-        seconds.append(time.monotonic() - start)
-    print(f"restart on resize: {len(found)} resizes, median {sorted(seconds)[len(seconds) // 2]:.1f} s")
+    found: list[int] = []
+
+    def restarted(name: str, _limit: int) -> bool:
+        if restarts(name, "app") == len(found):
+            return False
+        found.append(runs_with(name)["gomemlimit"])
+        return True
+
+    resized("restart on resize", "restarting", restarted)
     assert found == [limit_for(size) for size in sizes()]
+    assert restarts("restarting", "app") == len(found)
 
 
 def test_without_a_restart_file_and_metrics_follow(tmp_path: Path) -> None:
     apply(injected(pod("following", GO), tmp_path, "--mode=sidecar"))
     ready("following")
-    seconds = []
-    for size in sizes():
-        start = time.monotonic()
-        resize("following", "app", {**LIMITS, "memory": f"{size}Mi"})
-        until_decided("following", limit_for(size))
-        seconds.append(time.monotonic() - start)
-    print(f"following the volume: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
+    resized("following the volume", "following", file_has)
     # Its variables are those of its start; who starts next has the new ones.
-    assert runs_with("following")["gomemlimit"] == limit_for(256)
+    assert program_has("following", limit_for(256))
     assert restarts("following", "app") == 0
+    kill_application("following")
+    until("the restart", lambda: restarts("following", "app") == 1, 60)
+    assert program_has("following", limit_for(sizes()[-1]))
 
 
-def test_a_shared_process_namespace_shows_what_is_and_not_what_is_wished(tmp_path: Path) -> None:
-    """A wish that the node has no room for at present: the volume shows it, the cgroup does not."""
-    apply(injected(pod("wishing", GO), tmp_path, "--mode=sidecar", "--share-process-namespace"))
-    apply(json.dumps(occupant()))
-    ready("wishing")
-    ready("occupant")
-    until("the target", lambda: metric("wishing", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
-    room = allocatable() - int(allocatable() * 0.6)
-    resize("wishing", "app", {**LIMITS, "memory": str(room + 512 * MIB)})
-    until("the resize being deferred", lambda: "PodResizePending" in conditions("wishing"), 30)
-    shown = kubectl("exec", "wishing", "-c", "cgagent", "--", "cgagent", "write", "--env-file=-",
-                    "--limits-dir=/etc/cgagent/limits", "--limits-from=given")  # fmt: skip
-    assert f"GOMEMLIMIT='{(room + 512 * MIB) * 9 // 10}'" in shown
-    wished = room + 512 * MIB
-    until("the wish", lambda: metric("wishing", "cgagent_memory_limit_wished_bytes") == wished, 20)
-    assert metric("wishing", "cgagent_memory_limit_bytes") == 256 * MIB
-    assert metric("wishing", "cgagent_gomemlimit_bytes") == limit_for(256)
-    assert env_file("wishing")["GOMEMLIMIT"] == str(limit_for(256))
-    explained = json.loads(http(get("pod", "wishing"), 9101, "/explain"))
-    wish = explained["limits"]["memory"]["wished"]
-    assert (wish["bytes"], wish["in_force"]) == (wished, 256 * MIB)
-    assert "resize-pending" in [one["id"] for one in explained["findings"]]
+def kill_application(name: str) -> None:
+    (application,) = processes(name, "orders")
+    os.kill(application, 9)
 
 
-def test_a_decrease_that_is_held_back_is_decided_on_and_told_apart(tmp_path: Path) -> None:
-    """Below what the program uses: the volume shows it, the cgroup does not; a lower GOMEMLIMIT helps it come about."""
-    apply(injected(pod("held", GO), tmp_path, "--mode=sidecar", "--share-process-namespace"))
-    ready("held")
-    until("the target", lambda: metric("held", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
-    http(get("pod", "held"), 8080, "/?orders=200000")
-    resize("held", "app", {**LIMITS, "memory": "8Mi"})
-    until("the resize being held back", lambda: conditions("held").get("PodResizeInProgress") == "Error", 60)
-    assert env_file("held")["GOMEMLIMIT"] == str(limit_for(8))
-    assert metric("held", "cgagent_memory_limit_wished_bytes") == 8 * MIB
-    assert metric("held", "cgagent_memory_limit_bytes") == 256 * MIB
-    assert metric("held", "cgagent_gomemlimit_bytes") == limit_for(8)
+def test_a_running_program_is_tuned_after_every_resize(tmp_path: Path) -> None:
+    """By the sidecar's own hook, in a pod of restricted Pod Security, with no capability and no restart."""
+    apply(injected(pod("tuning", GO), tmp_path, *SHARED, "--hook=tune"))
+    ready("tuning")
+    resized("tune", "tuning", program_has)
+    until(
+        "the program in the metrics", lambda: metric("tuning", "cgagent_go_gomemlimit_bytes") == limit_for(sizes()[-1])
+    )
+    assert restarts("tuning", "app") == 0
 
 
-def test_a_running_program_is_tuned_from_the_sidecar(tmp_path: Path) -> None:
+def test_a_signal_restarts_the_application_where_that_is_configured(tmp_path: Path) -> None:
+    apply(injected(pod("signalled", GO), tmp_path, *SHARED, "--hook=signal:TERM"))
+    ready("signalled")
+    resized("signal", "signalled", program_has)
+    assert restarts("signalled", "app") == RESIZES
+
+
+def test_all_containers_are_restarted_where_that_is_configured(tmp_path: Path) -> None:
+    """The sidecar ends with a code that a rule of the pod turns into RestartAllContainers: no preStop, no race."""
+    apply(injected(pod("together", GO), tmp_path, "--mode=sidecar", "--hook=exit:88"))
+    ready("together")
+    resized("restart all", "together", program_has)
+
+
+def test_a_running_program_is_tuned_from_the_sidecar_by_hand(tmp_path: Path) -> None:
     """Under restricted Pod Security, with no capability: the same user and group are enough."""
-    apply(injected(pod("tuned", GO), tmp_path, "--mode=sidecar", "--share-process-namespace"))
+    apply(injected(pod("tuned", GO), tmp_path, *SHARED))
     ready("tuned")
-    assert runs_with("tuned")["gomemlimit"] == limit_for(256)
+    assert program_has("tuned", limit_for(256))
     resize("tuned", "app", {**LIMITS, "memory": "320Mi"})
-    until_decided("tuned", limit_for(320))
+    until_agreed("tuned", limit_for(320))
     pid = runs_with("tuned")["pid"]
     kubectl("exec", "tuned", "-c", "cgagent", "--", "cgagent", "tune", "--pid", str(pid), "--memory-limit=auto")
-    until("the program's own limit", lambda: runs_with("tuned")["gomemlimit"] == limit_for(320), 10)
+    until("the program's own limit", lambda: program_has("tuned", limit_for(320)), 10)
     assert restarts("tuned", "app") == 0
 
 
@@ -125,64 +158,97 @@ def allocatable() -> int:
     return int(quantity.removesuffix("Ki")) * (1024 if quantity.endswith("Ki") else 1)
 
 
+def too_much_beside_the_occupant() -> int:
+    """Whole MiB, as the kernel keeps whole pages alone."""
+    return (allocatable() - int(allocatable() * 0.6)) // MIB * MIB + 512 * MIB
+
+
 def conditions(name: str) -> dict[str, str]:
     """The pod's conditions with their reasons."""
     return {one["type"]: one.get("reason", "") for one in get("pod", name)["status"]["conditions"]}
 
 
-def with_arguments(manifest: str, *words: str, **more: object) -> str:
-    """`manifest` with more words for the sidecar, and more fields for its container."""
-    found = json.loads(manifest)
-    sidecar = found["spec"]["initContainers"][0]
-    sidecar["args"] += words
-    sidecar.update(more)
-    return json.dumps(found)
+def deferred_raise(name: str, directory: Path, *options: str) -> int:
+    """A pod that is asked to grow to what the node has no room for at present; the bytes that are wished."""
+    apply(injected(pod(name, GO), directory, *options))
+    apply(json.dumps(occupant()))
+    ready(name)
+    ready("occupant")
+    until("the decision", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit_for(256), 20)
+    wished = too_much_beside_the_occupant()
+    resize(name, "app", {**LIMITS, "memory": str(wished)})
+    until("the resize being deferred", lambda: conditions(name).get("PodResizePending") == "Deferred", 30)
+    return wished
 
 
-def test_a_running_program_is_tuned_after_every_resize(tmp_path: Path) -> None:
-    """By the sidecar's own hook, in a pod of restricted Pod Security; file, metrics and program agree each time."""
-    manifest = injected(pod("tuning", GO), tmp_path, "--mode=sidecar", "--share-process-namespace")
-    apply(with_arguments(manifest, "--hook=tune"))
-    ready("tuning")
-    seconds = []
-    for size in sizes():
-        start = time.monotonic()
-        resize("tuning", "app", {**LIMITS, "memory": f"{size}Mi"})
-        until("the program's limit", lambda size=size: runs_with("tuning")["gomemlimit"] == limit_for(size), 30)  # type: ignore[misc]
-        seconds.append(time.monotonic() - start)
-        until_decided("tuning", limit_for(size))
-        assert env_file("tuning")["GOMEMLIMIT"] == str(limit_for(size))
-    print(f"tune: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
-    assert metric("tuning", "cgagent_go_gomemlimit_bytes") == limit_for(sizes()[-1])
-    assert restarts("tuning", "app") == 0
+def test_a_shared_process_namespace_shows_what_is_and_not_what_is_wished(tmp_path: Path) -> None:
+    """A raise that is deferred: the volume shows it, the cgroup does not; file, metrics and program go by the fact."""
+    wished = deferred_raise("wishing", tmp_path, *SHARED)
+    until("the target", lambda: metric("wishing", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
+    until("the wish", lambda: metric("wishing", "cgagent_memory_limit_wished_bytes") == wished, 20)
+    until_agreed("wishing", limit_for(256))
+    explained = json.loads(http(get("pod", "wishing"), 9101, "/explain"))
+    wish = explained["limits"]["memory"]["wished"]
+    assert (wish["bytes"], wish["in_force"]) == (wished, 256 * MIB)
+    assert "resize-pending" in [one["id"] for one in explained["findings"]]
+    # An application that starts anew meanwhile gets what fits its limit.
+    kill_application("wishing")
+    until("the restart", lambda: restarts("wishing", "app") == 1, 60)
+    assert program_has("wishing", limit_for(256))
+    # Once there is room, the wish comes about, and is written.
+    kubectl("delete", "pod", "occupant", "--grace-period=1")
+    until("the raise", lambda: metric("wishing", "cgagent_memory_limit_bytes") == wished, 120)
+    until_agreed("wishing", wished * 9 // 10)
 
 
-def test_all_containers_are_restarted_where_that_is_configured(tmp_path: Path) -> None:
-    """The sidecar ends with a code that a rule of the pod turns into RestartAllContainers: no preStop, no race."""
-    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
-    manifest = injected(pod("together", GO), tmp_path, "--mode=sidecar")
-    apply(with_arguments(manifest, "--hook=exit:88", restartPolicyRules=[rule]))
-    ready("together")
-    seconds = []
-    for size in sizes():
-        start = time.monotonic()
-        resize("together", "app", {**LIMITS, "memory": f"{size}Mi"})
-        until("the new value", lambda size=size: runs_with("together")["gomemlimit"] == limit_for(size), 120)  # type: ignore[misc]
-        seconds.append(time.monotonic() - start)
-        until_decided("together", limit_for(size))
-    print(f"restart all: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.1f} s")
+def test_a_sidecar_that_sees_only_wishes_writes_a_deferred_raise_early(tmp_path: Path) -> None:
+    """As README.md and the report of `inject` say: nothing that the sidecar can see tells the wish from the fact."""
+    wished = deferred_raise("blind", tmp_path, "--mode=sidecar")
+    until_agreed("blind", wished * 9 // 10)
+    own = kubectl("exec", "blind", "-c", "cgagent", "--", "cgagent", "explain", "--output=json")
+    assert json.loads(own)["limits"]["memory"]["bytes"] == 64 * MIB  # the sidecar's, and nobody else's
 
 
-def test_a_signal_restarts_the_application_where_that_is_configured(tmp_path: Path) -> None:
-    manifest = injected(pod("signalled", GO), tmp_path, "--mode=sidecar", "--share-process-namespace")
-    apply(with_arguments(manifest, "--hook=signal:TERM"))
-    ready("signalled")
-    seconds = []
-    for size in sizes():
-        start = time.monotonic()
-        resize("signalled", "app", {**LIMITS, "memory": f"{size}Mi"})
-        until("the new value", lambda size=size: runs_with("signalled")["gomemlimit"] == limit_for(size), 120)  # type: ignore[misc]
-        seconds.append(time.monotonic() - start)
-        until_decided("signalled", limit_for(size))
-    print(f"signal: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.1f} s")
-    assert restarts("signalled", "app") == len(seconds)
+def test_the_program_that_starts_by_itself_takes_what_is_in_force_whatever_is_wished(tmp_path: Path) -> None:
+    """`--mode bundle` decides inside of the application's container, at each of its starts."""
+    manifest = pod("inside", GO, command=["/orders"])
+    apply(injected(manifest, tmp_path, "--mode=bundle"))
+    apply(json.dumps(occupant()))
+    ready("inside")
+    ready("occupant")
+    wished = too_much_beside_the_occupant()
+    resize("inside", "app", {**LIMITS, "memory": str(wished)})
+    until("the resize being deferred", lambda: conditions("inside").get("PodResizePending") == "Deferred", 30)
+    kill_application("inside")
+    until("the restart", lambda: restarts("inside", "app") == 1, 60)
+    assert program_has("inside", limit_for(256))
+
+
+def test_a_resize_that_the_node_can_never_fit_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """Infeasible: the API server says so at once, and the volume does not show it."""
+    apply(injected(pod("refused", GO), tmp_path, "--mode=sidecar"))
+    ready("refused")
+    with pytest.raises(NodeError, match="allocatable"):
+        resize("refused", "app", {**LIMITS, "memory": str(allocatable() * 2)})
+    resize("refused", "app", {**LIMITS, "memory": "300Mi"})
+    until_agreed("refused", limit_for(300))
+    said = kubectl("logs", "refused", "-c", "cgagent")
+    assert [line for line in said.split("\n") if "env file written" in line and "GOMEMLIMIT=" in line][1:] == [
+        line for line in said.split("\n") if f"GOMEMLIMIT={limit_for(300)}" in line
+    ]
+
+
+def test_a_decrease_that_is_held_back_is_decided_on_and_told_apart(tmp_path: Path) -> None:
+    """Below what the program uses: the volume shows it, the cgroup does not; a lower GOMEMLIMIT helps it come about."""
+    apply(injected(pod("held", GO), tmp_path, *SHARED))
+    ready("held")
+    until("the target", lambda: metric("held", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
+    http(get("pod", "held"), 8080, "/?orders=200000")
+    resize("held", "app", {**LIMITS, "memory": "8Mi"})
+    until("the resize being held back", lambda: conditions("held").get("PodResizeInProgress") == "Error", 60)
+    assert env_file("held")["GOMEMLIMIT"] == str(limit_for(8))
+    assert metric("held", "cgagent_memory_limit_wished_bytes") == 8 * MIB
+    assert metric("held", "cgagent_memory_limit_bytes") == 256 * MIB
+    assert metric("held", "cgagent_gomemlimit_bytes") == limit_for(8)
+    explained = json.loads(http(get("pod", "held"), 9101, "/explain"))
+    assert "resize-pending" in [one["id"] for one in explained["findings"]]

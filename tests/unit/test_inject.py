@@ -19,6 +19,7 @@ from cgagent.kube.inject import plan
 from cgagent.kube.manifests import inject, uninject, values
 from cgagent.kube.quantity import ceil_of
 from cgagent.kube.targets import SkippedError
+from cgagent.watch.kinds import parse_hook
 from support.kube import run
 
 TYPE_CHECKING = False
@@ -136,6 +137,12 @@ def test_what_was_added_by_others_meanwhile_stays() -> None:
         (["--image=cgagent:latest"], "--image: 'cgagent:latest' names no version"),
         (["--image=registry:5000/cgagent"], "--image: 'registry:5000/cgagent' names no version"),
         (["--run-as=0:0"], "--run-as: '0:0' is not a user"),
+        (["--mode=sidecar", "--hook=exec:/bin/sh"], "--hook: 'exec:/bin/sh' is not a hook for a pod"),
+        (["--mode=sidecar", "--hook=signal:NONE"], "--hook: 'signal:NONE' is not a hook for a pod"),
+        (["--mode=sidecar", "--hook=exit:1"], "--hook: 'exit:1' is not a hook for a pod"),
+        (["--hook=tune"], "--hook: only the sidecar sees changes"),
+        (["--mode=sidecar", "--hook=tune"], "--hook: tune is for the application's process"),
+        (["--mode=sidecar", "--hook=exit:88", "--kube-version=1.35"], "--hook: exit:88 needs Kubernetes 1.36"),
         (["--memory-ratio=2"], "--memory-ratio: '2' is not a ratio"),
         (["--entrypoint=app"], "--entrypoint: 'app' names no command"),
         (["--entrypoint=app='x"], "--entrypoint: ''x': no closing quotation"),
@@ -279,6 +286,15 @@ def test_wait_ends_when_the_file_comes(tmp_path: Path) -> None:
     assert run("wait", "--env-file", str(file), "--timeout", "30s") == 0
     assert file.exists()
     thread.join()
+
+
+@pytest.mark.parametrize("hook", ["tune", "signal:TERM", "signal:USR1", "exit:79", "exit:125"])
+def test_the_sidecar_understands_every_hook_that_inject_takes(hook: str) -> None:
+    options = {"mode": "sidecar", "share_process_namespace": "true", "hook": hook}
+    (pod,) = values(inject(POD, lambda name: (options[name], name) if name in options else None)[0])
+    assert isinstance(pod, dict)
+    (word,) = [word for word in pod["spec"]["initContainers"][0]["args"] if word.startswith("--hook=")]
+    assert parse_hook(word.removeprefix("--hook="), "--hook").name == hook
 
 
 def test_wait_gives_up_in_time_and_says_so(tmp_path: Path) -> None:

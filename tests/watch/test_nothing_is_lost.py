@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -186,21 +187,31 @@ def test_a_read_only_directory_keeps_the_old_file_until_it_is_writable(
 
 def test_a_file_that_somebody_removes_or_spoils_is_made_good(top: Group, sidecar: Start) -> None:
     top.set_memory(64 * MIB)
-    agent = sidecar(group=top, poll="500ms").ready()
+    agent = sidecar(group=top).ready()
 
     with open(agent.env_file, "w", encoding="ascii") as file:
         file.write("GOMEMLIMIT='1")
     agent.until(lambda: _is(agent, _limit(64 * MIB)), "a whole file again")
-    os.unlink(agent.env_file)
+    for spoil in (os.unlink, _replace_by_symlink, _replace_by_fifo):
+        spoil(agent.env_file)
+        agent.until(lambda: _is(agent, _limit(64 * MIB)), f"a file again after {spoil.__name__}")
 
-    agent.until(lambda: os.path.exists(agent.env_file), "a file again")
-    assert agent.env() == (None, _limit(64 * MIB))
+
+def _replace_by_symlink(path: str) -> None:
+    os.symlink("/etc/passwd", f"{path}.link")
+    os.rename(f"{path}.link", path)
+
+
+def _replace_by_fifo(path: str) -> None:
+    os.mkfifo(f"{path}.fifo")
+    os.rename(f"{path}.fifo", path)
 
 
 def _is(agent: Sidecar, memory: int) -> bool:
     try:
-        return agent.env() == (None, memory)
-    except AssertionError:
+        # Nobody may wait at a FIFO.
+        return stat.S_ISREG(os.lstat(agent.env_file).st_mode) and agent.env() == (None, memory)
+    except (AssertionError, OSError):
         return False
 
 

@@ -46,6 +46,12 @@ def add_injection(parser: Parser) -> None:
     group.add_argument("--run-as", metavar="UID:GID", help="of what is put in (default: the pod's, or the image's)")
     for name, text in _SWITCHES.items():
         group.add_argument(f"--{name.replace('_', '-')}", action="store_const", const="true", help=text)
+    group.add_argument(
+        "--hook",
+        metavar="tune|signal:NAME|exit:CODE",
+        help="what the sidecar does after a change: give the running program its new GOMEMLIMIT; signal it "
+        "(signal:TERM restarts it); end with CODE, by which all containers of the pod are restarted (Kubernetes 1.36)",
+    )
     policy = parser.add_argument_group("policy")
     for name, metavar, text in _POLICY:
         policy.add_argument(name, metavar=metavar, help=text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cgagent.kube import pieces
 from cgagent.kube.additions import Addition
-from cgagent.kube.settings import BUNDLE, DOMAIN, FILEKEYREF, INJECTED, SIDECAR, Settings, overridden
+from cgagent.kube.settings import BUNDLE, DOMAIN, EXIT, FILEKEYREF, INJECTED, SIDECAR, Settings, overridden
 from cgagent.kube.targets import OWN, SkippedError, Target, targets_of
 from cgagent.kube.workload import as_list, as_map, named
 from cgagent.policy import parse_yes
@@ -159,11 +159,24 @@ class _Draft:
         port = self._port()
         if port:
             words.append(f"--web.listen-address=:{port}")
-            container["args"] = words
             container["ports"] = [{"name": pieces.PORT_NAME, "containerPort": port}]
+        self._hook(container, words, shares=shares)
+        container["args"] = words
         container["lifecycle"] = pieces.wait_for_file(file)
         container["volumeMounts"] = mounts
         return container
+
+    def _hook(self, container: dict[str, object], words: list[str], *, shares: bool) -> None:
+        """What the sidecar does after a change, if anything: on the process that it sees, or by its own exit code."""
+        kind, _, value = self._settings.hook.partition(":")
+        if not kind:
+            return
+        if kind == EXIT:
+            container["restartPolicyRules"] = pieces.restart_all(int(value))
+        elif not shares:
+            self._notes.append(f"hook {self._settings.hook} is left out: the sidecar does not see the application")
+            return
+        words.append(f"--hook={self._settings.hook}")
 
     def bundle(self, targets: list[Target]) -> None:
         """An init container that copies cgagent to where the targets' commands start with it."""

@@ -116,6 +116,11 @@ def mount(volume: str, path: str, *, read_only: bool = False) -> Object:
     return {"name": volume, "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
+def restart_all(code: int) -> list[Object]:
+    """What has the kubelet restart all containers of the pod when a container ends with `code` (KEP-5532)."""
+    return [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [code]}}]
+
+
 def wait_for_file(file: str) -> Object:
     """A hook that lets the containers behind a sidecar start when its first decision is written, and no sooner."""
     command = ["cgagent", "wait", f"--env-file={DIRECTORY}/{file}", f"--timeout={_PATIENCE}"]

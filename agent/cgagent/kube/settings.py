@@ -21,6 +21,9 @@ POLICY = ("memory_ratio", "memory_reserve", "memory_min", "cpu_rounding", "min_p
 SWITCHES = ("split", "expect_limits", "share_process_namespace")
 # In 1.34 fileKeyRef was alpha, off, and kept the quotes: GOMEMLIMIT="'483183820'" ends a Go program at its start.
 FILEKEYREF_SINCE = (1, 35)
+# What makes a hook's exit code restart all containers of the pod (KEP-5532): on by default from here on.
+RESTART_ALL_SINCE = (1, 36)
+TUNE, SIGNAL, EXIT = "tune", "signal", "exit"
 
 
 class Settings(Record):
@@ -32,6 +35,7 @@ class Settings(Record):
         containers: names of those to serve; empty: those that look like the application.
         policy: the policy options that are given, name -> text.
         split: whether containers that share the pod's limit get a part of it each.
+        hook: what the sidecar does after a change: `tune`, `signal:NAME`, `exit:CODE`; empty: nothing.
         expect_limits: whether limits that the manifest does not show will be there (LimitRange, VPA).
         share_process_namespace: whether the sidecar shall see the application's processes and its cgroup.
         run_as: UID and GID for what is injected, as `65532:65532`; empty: the pod's, or the image's.
@@ -42,6 +46,7 @@ class Settings(Record):
         "containers",
         "entrypoints",
         "expect_limits",
+        "hook",
         "image",
         "mode",
         "policy",
@@ -68,6 +73,7 @@ class Settings(Record):
         self.split, self.expect_limits, self.share_process_namespace = (
             parse_yes(*text(name, "false")) for name in SWITCHES
         )
+        self.hook = _hook(text("hook"), self.mode, text("kube_version"), shares=self.share_process_namespace)
         self.run_as = _run_as(*text("run_as"))
         self.entrypoints = _entrypoints(*text("entrypoint"))
 
@@ -118,6 +124,35 @@ def _image(image: str, what: str) -> str:
     if tag in ("", "latest"):
         raise UsageError(f"{what}: '{image}' names no version", f"write it as {image.removesuffix(':latest')}:VERSION")
     return image
+
+
+def _hook(hook: tuple[str, str], mode: str, version: tuple[str, str], *, shares: bool) -> str:
+    text, what = hook
+    if not text:
+        return ""
+    kind, _, value = text.partition(":")
+    if text != TUNE and not (kind == SIGNAL and _is_signal(value)) and not (kind == EXIT and _is_code(value)):
+        hint = "write tune, signal:NAME (such as signal:TERM), or exit:CODE with a code from 79 to 125"
+        raise UsageError(f"{what}: '{text}' is not a hook for a pod", hint)
+    if mode != SIDECAR:
+        raise UsageError(f"{what}: only the sidecar sees changes", "choose --mode sidecar")
+    if kind != EXIT and not shares:
+        hint = "add --share-process-namespace"
+        raise UsageError(f"{what}: {text} is for the application's process, which the sidecar does not see", hint)
+    if kind == EXIT and version[0] and parse_version(*version) < RESTART_ALL_SINCE:
+        hint = "choose tune or signal:TERM"
+        raise UsageError(f"{what}: {text} needs Kubernetes 1.36 or newer, not {version[0]}", hint)
+    return text
+
+
+def _is_signal(name: str) -> bool:
+    import signal  # for those who name one only
+
+    return name.isupper() and f"SIG{name}" in signal.Signals.__members__
+
+
+def _is_code(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 4 and 79 <= int(text) <= 125
 
 
 def _run_as(text: str, what: str) -> str:

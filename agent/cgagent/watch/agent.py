@@ -12,7 +12,7 @@ import time
 
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError
 from cgagent.watch import wake
-from cgagent.watch.changes import Changes, directory_place, limit_places
+from cgagent.watch.changes import Changes, directory_place, file_place, limit_places
 from cgagent.watch.hold import Hold
 from cgagent.watch.hooks import Change, Runner
 from cgagent.watch.output import Output
@@ -46,6 +46,8 @@ _SOON, _WORTH_TELLING, _AGAIN = 0.02, 0.3, 1.0
 # After a target was found: what starts it may become the application only now (exec), and Go needs a moment.
 _NEW = 0.25
 _SAVE_EVERY = 1.0
+# After another touched the env file: two who write one file by different rules must not keep each other busy.
+_MEND = 0.25
 
 
 class Agent:
@@ -139,6 +141,8 @@ class Agent:
             self._due.setdefault(SETTLE, now + self._settings.settle)
         if wake.EVENTS in noted:
             self._due.setdefault(COUNT, now + self._settings.settle)
+        if wake.ENV_FILE in noted:
+            self._mend_file()
         if wake.TARGET in noted:
             self._lose_target()
         if wake.OBSERVER in noted:
@@ -180,8 +184,11 @@ class Agent:
         if sight is not None:
             self._accept(sight)
         # What changed between the look and its watch would be seen by no one: a new watch asks for another look.
-        if self._changes.follow(self._places(sight)):
+        added = self._changes.follow(self._places(sight))
+        if added - {wake.ENV_FILE}:
             self._due.setdefault(SETTLE, time.monotonic() + self._settings.settle)
+        if wake.ENV_FILE in added:
+            self._mend_file()
         self._due[POLL] = time.monotonic() + (_BLIND_POLL if self._changes.blind else self._settings.poll)
         if self._hold.target is None and self._hold.may_come:
             self._due[SEARCH] = time.monotonic() + self._hold.pause()
@@ -238,6 +245,8 @@ class Agent:
             yield directory_place(directory, wake.CONFIG)
         if self._settings.limits_dir is not None:
             yield directory_place(self._settings.limits_dir, wake.GIVEN)
+        if self._settings.env_file is not None:
+            yield file_place(self._settings.env_file, wake.ENV_FILE)
         if sight is not None and self._hold.is_held:
             yield from limit_places(sight.limits.standing)
 
@@ -267,6 +276,12 @@ class Agent:
         if self._hold.target is not None and self._age < self._settings.poll and NEW not in self._due:
             self._due[NEW] = time.monotonic() + self._age
             self._age *= 2
+
+    def _mend_file(self) -> None:
+        """Look soon if it was not we who touched the env file: it is then written anew."""
+        if self._output.is_spoiled(self._settings):
+            soon = time.monotonic() + _MEND
+            self._due[RETRY] = min(self._due.get(RETRY, soon), soon)
 
     def _lose_target(self) -> None:
         """The target has ended: its cgroup is still there for some milliseconds, with what it died of."""

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 
 # inotify(7)
 _MODIFIED = 0x2
+_ATTRIBUTES = 0x4  # its number of links among them: it was removed, or replaced by a rename
 _CLOSED_AFTER_WRITE = 0x8
 _MOVED_TO = 0x80
 _CREATED = 0x100
 _DELETED = 0x200
+_MOVED_SELF = 0x800
 _ARRIVED = _CLOSED_AFTER_WRITE | _MOVED_TO | _CREATED | _DELETED
 
 _CONTROLLERS = ("cpu", "memory", "cpuset", "pids")
@@ -91,6 +93,11 @@ def directory_place(path: str, kind: str) -> Place:
     return Place(path, _ARRIVED, kind)
 
 
+def file_place(path: str, kind: str) -> Place:
+    """A file that may be written, replaced or removed."""
+    return Place(path, _MODIFIED | _ATTRIBUTES | _MOVED_SELF, kind)
+
+
 class Changes:
     """Keeps one inotify watch for each place, whatever comes and goes.
 
@@ -105,9 +112,9 @@ class Changes:
         self._reader: Reader | None = None
         self._watches: dict[Place, _Watch] = {}
 
-    def follow(self, places: Iterable[Place]) -> bool:
-        """Watch exactly `places`, those that are there; return whether any is watched that was not before."""
-        problem, added = self._ready(), False
+    def follow(self, places: Iterable[Place]) -> set[str]:
+        """Watch exactly `places`, those that are there; return the kinds of those that were not watched before."""
+        problem, added = self._ready(), set()
         wanted = {} if problem else {place: inode for place in places if (inode := _inode(place.path))}
         stale = [place for place, watch in self._watches.items() if watch.dead or wanted.get(place) != watch.inode]
         for place in stale:
@@ -116,7 +123,8 @@ class Changes:
             if self._reader and place not in self._watches:
                 trouble = self._add(self._reader, place, inode)
                 problem = problem or trouble
-                added = added or not trouble
+                if not trouble:
+                    added.add(place.kind)
         self._tell(problem)
         return added
 

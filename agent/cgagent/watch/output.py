@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from cgagent import envfile
@@ -32,6 +33,7 @@ class Output:
         self._troubles = troubles
         self._told: dict[str, str] | None = None
         self._pause = _FIRST_PAUSE
+        self._mark: tuple[int, int] | None = None
 
     def write(self, settings: Settings, env: dict[str, str], limits: Limits) -> dict[str, str] | None:
         """Make the file hold `env`; return the variables that were told before, None where it could not be written.
@@ -59,16 +61,30 @@ class Output:
         self._troubles.tell("env file", "")
         self._pause = _FIRST_PAUSE
         self.complete = True
+        self._mark = _mark(path)
         if written:
             self._counters.env_file_writes += 1
             self._counters.env_file_last_write = time.time()
             self._log.info("env file written", path=path, **env)
         return True
 
+    def is_spoiled(self, settings: Settings) -> bool:
+        """Whether the file was written, replaced or removed since it was last found right or written."""
+        return settings.env_file is not None and self._mark is not None and _mark(settings.env_file) != self._mark
+
     def pause(self, most: float) -> float:
         """Seconds until the next try after a failure: longer each time, up to `most`."""
         pause, self._pause = min(self._pause, most), self._pause * 2
         return pause
+
+
+def _mark(path: str) -> tuple[int, int]:
+    """What tells a file as it is now from what it was before, and from another of that name."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_ctime_ns
 
 
 def _left_behind(settings: Settings) -> dict[str, str] | None:
