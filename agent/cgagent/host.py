@@ -88,10 +88,14 @@ class Host:
         Raises:
             ReadError: it is absent, not permitted, vanished meanwhile, no regular file, or over `limit` bytes.
         """
+        return self.content(path, limit).decode("utf-8", "surrogateescape")
+
+    def content(self, path: str, limit: int) -> bytes:
+        """As `read`, the bytes as they stand."""
         try:
             fd = self.open(path)
             try:
-                return _read_all(fd, path, limit).decode("utf-8", "surrogateescape")
+                return _read_all(fd, path, limit)
             finally:
                 os.close(fd)
         except OSError as error:

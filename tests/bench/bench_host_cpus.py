@@ -4,7 +4,8 @@
 
 The same loop of system calls runs alone, under `cgagent run`, and under `run` with --host-cpus and with --simulate.
 CPU time of the loop's own process for the calls that pass, wall time for the ones that wait for an answer; the
-minimum of the rounds, as the machine's other work only adds.
+minimum of the rounds, as the machine's other work only adds. It prints the table of README.md, and the same as ratios
+to a plain `run`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bench.measure import rounds_wanted
 
 CGAGENT = os.path.join(os.path.dirname(sys.executable), "cgagent")
 PASSING, ANSWERED, STARTS = 200_000, 2_000, 20
+CALLS = ("getpid", "read", "openat and close", "sched_getaffinity")
 _C = """\
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -95,22 +97,23 @@ def starts(rounds: int) -> dict[str, tuple[float, float]]:
     return {name: (min(times), statistics.median(times)) for name, times in taken.items()}
 
 
+def table(*heads: str, rows: dict[str, list[str]]) -> None:
+    """A table in Markdown, as README.md has it."""
+    lines = [heads, ["---"] * len(heads), *([f"`{name}`", *cells] for name, cells in rows.items())]
+    print("".join(f"| {' | '.join(cells)} |\n" for cells in lines))
+
+
 def main() -> None:
     rounds = rounds_wanted(5)
     with tempfile.TemporaryDirectory(prefix="cgagent-bench-") as place:
         program = loop(place)
-        print(
-            f"{'ns a call':<36}"
-            + "".join(f"{name:>24}" for name in ("getpid", "read", "openat, close", "sched_getaffinity"))
-        )
         columns = [per_call(program, call, PASSING, rounds) for call in ("getpid", "read", "openat")]
         columns.append(per_call(program, "sched_getaffinity", ANSWERED, rounds))
-    for name in SETTINGS:
-        cells = [f"{best[name]:>14.0f}{best[name] / best['run']:>8.2f} x" for best in columns]
-        print(f"{name:<36}{''.join(cells)}")
-    print(f"\n{'start and end of true, ms':<36}{'minimum':>12}{'median':>12}")
-    for name, (least, median) in starts(max(STARTS, rounds)).items():
-        print(f"{name:<36}{least:>12.1f}{median:>12.1f}")
+    table("ns a call", *CALLS, rows={name: [f"{best[name]:,.0f}" for best in columns] for name in SETTINGS})
+    ratios = {name: [f"{best[name] / best['run']:.2f}" for best in columns] for name in SETTINGS}
+    table("a call, of `run`'s", *CALLS, rows=ratios)
+    times = {name: [f"{one:.1f}" for one in both] for name, both in starts(max(STARTS, rounds)).items()}
+    table("start and end of `true`, ms", "minimum", "median", rows=times)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,38 @@ class TestTheGallery:
         assert len(done.stdout.splitlines()) == 2
 
 
+@pytest.mark.parametrize("name", ["docker-v1-node-of-64", "kubernetes-cgroupfs-v2", "hybrid-node-of-64"])
+@pytest.mark.parametrize("version", RELEASES)
+def test_go_with_cgo_takes_the_same(archive: Callable[[str], str], name: str, version: str) -> None:
+    path = archive(name)
+    static, dynamic = (run(["--replay", path], go_program(version, cgo), "child") for cgo in (False, True))
+    assert dynamic == static
+    assert static.code == 0, static.stderr
+
+
+class TestTheFilesOfTheCapture:
+    def test_a_link_leads_to_v1s_joint_hierarchies(self, archive: Callable[[str], str]) -> None:
+        """systemd and runc make them, and older programs know no other path."""
+        script = "cat cpu/cpu.cfs_quota_us cpu,cpuacct/cpu.cfs_quota_us cpuacct/cpuacct.usage"
+        done = run(["--replay", archive("docker-v1-node-of-64")], "sh", "-c", f"cd /sys/fs/cgroup; {script}")
+        assert done.stdout == "250000\n250000\n95310000000\n", done
+
+    @pytest.mark.parametrize(
+        ("name", "places"),
+        [
+            ("docker-v2", {"/sys/fs/cgroup": "cgroup2fs", "/sys/fs/cgroup/cpu.max": "cgroup2fs"}),
+            ("docker-v1", {"/sys/fs/cgroup": "tmpfs", "/sys/fs/cgroup/cpu": "cgroupfs"}),
+            ("hybrid-node-of-64", {"/sys/fs/cgroup/unified": "cgroup2fs", "/sys/fs/cgroup/memory": "cgroupfs"}),
+            ("gvisor", {"/sys/fs/cgroup": "tmpfs"}),
+        ],
+    )
+    def test_statfs_tells_the_version(
+        self, runner: Callable[..., Result], archive: Callable[..., str], shared: str, name: str, places: dict[str, str]
+    ) -> None:
+        done = runner(f"--replay {archive(name, shared)}", "stat", "-f", "-c", "%T", *places)
+        assert done.stdout.split() == list(places.values()), done
+
+
 class TestTheMachineOfTheCapture:
     def test_its_cpus_and_memory_are_shown(
         self, runner: Callable[..., Result], archive: Callable[..., str], shared: str
@@ -124,6 +156,22 @@ class TestEnforce:
             memory = _number(found, "memory.limit_in_bytes")
             launcher.terminate()
         assert (quota, memory) == (entry.cores, entry.memory)
+
+    def test_a_limit_that_cannot_be_known_is_refused(self, tmp_path: Path) -> None:
+        files = dict(ENTRIES["docker-v2"].capture.files)
+        for name, says in (
+            ("cpu.max", "expected a whole number, got 'many'"),
+            ("memory.max", "expected a whole number, got 'many'"),
+            ("pids.max", "expected a whole number, got 'many'"),
+        ):
+            capture = Capture(Meta(), files | {f"/sys/fs/cgroup/{name}": b"many\n"})
+            path = tmp_path / f"{name}.tar.gz"
+            path.write_bytes(pack(capture))
+            done = run(["--replay", str(path), "--enforce"], "true")
+            assert (done.code, done.stdout) == (125, "")
+            assert done.stderr.startswith("cgagent run: ")
+            assert f"{name} is malformed: {says}" in done.stderr
+            assert done.stderr.count("\n") == 1
 
     def test_without_it_there_are_none(self, archive: Callable[..., str]) -> None:
         words = [CGAGENT, "run", "--replay", archive("kubernetes-pod-level"), "--", "sh", "-c", "echo up; sleep 31.7"]

@@ -248,7 +248,7 @@ REFUSED = [
     (
         ["--replay", "/dev/null", "--", "true"],
         125,
-        f"/dev/null: it is not a regular file: {ANEW}",
+        f"cannot read /dev/null: not a regular file: {ANEW}",
     ),
     (
         ["--replay", "/usr/bin", "--", "true"],

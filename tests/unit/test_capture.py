@@ -236,8 +236,9 @@ class Bad(NamedTuple):
 
 
 ROOT = "give a file of cgagent capture, or the root of a captured or mounted tree"
-FIFO = "it is not a regular file: name a file that cgagent capture wrote, or the directory that it was unpacked in"
+FIFO = "not a regular file: name a file that cgagent capture wrote, or the directory that it was unpacked in"
 PID = "is not a process ID: give a number, such as 1"
+LARGE = "more than 16777216 bytes: name a file that cgagent capture wrote, or the directory that it was unpacked in"
 BAD = [
     Bad("capture", "FILE.tar.gz is missing: see 'cgagent capture --help'"),
     Bad("capture ''", "FILE.tar.gz is empty: name the file to write, or - for standard output"),
@@ -267,8 +268,9 @@ BAD = [
     Bad("explain --root absent.tar.gz", f"--root: there is no absent.tar.gz: {ROOT}", 1),
     Bad("explain --root dangling", f"--root: there is no dangling: {ROOT}", 1),
     Bad("explain --root junk", "junk: it is no gzip file, or a damaged one: name a file that cgagent capture wrote", 1),
-    Bad("explain --root fifo", f"fifo: {FIFO}", 1),
-    Bad("explain --root /dev/zero", f"/dev/zero: {FIFO}", 1),
+    Bad("explain --root fifo", f"cannot read fifo: {FIFO}", 1),
+    Bad("explain --root large", f"cannot read large: {LARGE}", 1),
+    Bad("explain --root /dev/zero", f"cannot read /dev/zero: {FIFO}", 1),
     Bad(
         "explain --root here.tar.gz --pid 7", "--pid does not go with a capture: it holds one process: leave --pid out"
     ),
@@ -302,6 +304,8 @@ def place(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         junk.write("junk")
     os.symlink("nowhere", "dangling")
     os.mkfifo("fifo")
+    with open("large", "wb") as large:
+        large.truncate(17 << 20)
     build(f"{top}/pod", v2({"/cpu.max": "max 100000\n"}))
     subprocess.run(["tar", "-cf", "plain.tar", "pod"], check=True)
     subprocess.run(["tar", "-czf", "other.tar.gz", "pod/proc"], check=True)

@@ -19,6 +19,7 @@ from cgagent.capture.layout import (
     Meta,
     check_path,
 )
+from cgagent.host import Host, ReadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,28 +37,13 @@ def load(path: str) -> Capture:
     try:
         if os.path.isdir(path):
             return _directory(path)
-        return unpack(_content(path, ARCHIVE_BYTES))
+        return unpack(Host().content(path, ARCHIVE_BYTES))
     except CaptureError as error:
         raise CaptureError(f"{path}: {error.message}", error.hint) from None
+    except ReadError as error:
+        raise CaptureError(f"cannot read {error.path}: {error.detail}", _ANEW) from None
     except OSError as error:
         raise CaptureError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", _ANEW) from None
-
-
-def _content(path: str, limit: int) -> bytes:
-    # O_NONBLOCK: a FIFO must not hold us.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise CaptureError("it is not a regular file", _ANEW)
-        pieces, size = [os.read(fd, 1 << 16)], 0
-        while pieces[-1]:
-            size += len(pieces[-1])
-            if size > limit:
-                raise CaptureError(f"it is larger than {limit >> 20} MiB", "captures are some tens of kB")
-            pieces.append(os.read(fd, 1 << 20))
-        return b"".join(pieces)
-    finally:
-        os.close(fd)
 
 
 def _directory(path: str) -> Capture:
@@ -65,18 +51,18 @@ def _directory(path: str) -> Capture:
     top = os.path.join(path, TREE) if unpacked else path.rstrip("/") or "/"
     files: dict[str, bytes] = {}
     directories: set[str] = set()
-    total = 0
+    host, total = Host(), 0
     for name, is_directory in _walk(top):
         check_path(name)
         if is_directory:
             directories.add(name)
         else:
-            files[name] = _content(top + name, FILE_BYTES)
+            files[name] = host.content(top + name, FILE_BYTES)
             total += len(files[name])
         if len(files) + len(directories) > FILES or total > TOTAL_BYTES:
             raise CaptureError(f"it holds more than {FILES} files or {TOTAL_BYTES >> 20} MiB", _ANEW)
     if unpacked:
-        return assemble(_content(os.path.join(path, META), FILE_BYTES), files, directories)
+        return assemble(host.content(os.path.join(path, META), FILE_BYTES), files, directories)
     if not any(name.startswith("/proc/self/") for name in files):
         raise CaptureError("it holds no proc/self", _ANEW)
     return _without_meta(files, directories)

@@ -11,6 +11,7 @@ from cgagent.capture.layout import OUTSIDE
 from cgagent.capture.take import outside, take
 from cgagent.commands.options import pid_of, say
 from cgagent.errors import CgagentError, UsageError
+from cgagent.host import MOUNTINFO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _as_it_reads_them(pid: str) -> tuple[str, str] | None:
             with open(writer, "wb") as pipe:
                 for name in ("cgroup", "mountinfo"):
                     with open(f"/proc/{pid}/{name}", "rb") as file:
-                        pipe.write(file.read(64 << 20) + b"\0")
+                        pipe.write(file.read(MOUNTINFO_LIMIT) + b"\0")
             code = 0
         finally:
             os._exit(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cgagent.cgroup.dialect import number
 from cgagent.cgroup.limits import getter, read_limits
+from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.host import ABSENT, FILE_LIMIT, Host, ReadError
 from cgagent.launch.resources import Resources
 
@@ -45,8 +47,17 @@ class ShownHost(Host):
 
 
 def enforced(host: ShownHost) -> Resources:
-    """The limits that bind in the layout, to set as real ones: CPU time, memory, tasks."""
+    """The limits that bind in the layout, to set as real ones: CPU time, memory, tasks.
+
+    Raises:
+        CgagentError: one of them can't be known.
+    """
     limits = read_limits(host)
+    for resource in ("cpu", "memory"):
+        problem = limits.blocked(resource)
+        if problem is not None:
+            hint = "leave --enforce out, or give the limits with --simulate"
+            raise CgagentError(f"--enforce: {problem.message}", hint, EXIT_RUN_FAILED)
     real = Resources()
     if limits.cpu.binding is not None:
         real.quota_us, real.period_us = limits.cpu.binding.quota.quota_us, limits.cpu.binding.quota.period_us
@@ -61,7 +72,5 @@ def _tasks(hierarchy: Hierarchy | None) -> int | None:
     found = []
     for level in hierarchy.levels if hierarchy is not None else ():
         for host, directory in level.directories:
-            text = (getter(host, directory)("pids.max") or "").strip()
-            if text.isascii() and text.isdigit() and len(text) < 10:
-                found.append(int(text))
-    return min(found, default=None)
+            found.append(number(getter(host, directory), "pids.max"))
+    return min((most for most in found if most is not None), default=None)

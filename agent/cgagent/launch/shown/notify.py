@@ -37,12 +37,14 @@ _RESPONSE = Struct("=QqiI")
 
 # linux/audit.h: machine -> (architecture, its 32-bit companion)
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0x40000003), "aarch64": (0xC00000B7, 0x40000028)}
-# name -> numbers on x86_64, i386, aarch64, arm
+# name -> numbers on x86_64, i386, aarch64, arm; of statfs there the 64-bit kind, which C libraries use
 _NUMBERS = {
     "sched_getaffinity": (204, 242, 123, 242),
     "sched_setaffinity": (203, 241, 122, 241),
     "getcpu": (309, 318, 168, 345),
     "sysinfo": (99, 116, 179, 116),
+    "statfs": (137, 268, 43, 266),
+    "fstatfs": (138, 269, 44, 267),
     "execve": (59, 11, 221, 11),
     "execveat": (322, 358, 281, 387),
     "set_robust_list": (273, 311, 99, 338),
@@ -50,6 +52,7 @@ _NUMBERS = {
 }
 CPU_CALLS = ("sched_getaffinity", "sched_setaffinity", "getcpu")
 MEMORY_CALLS = ("sysinfo",)
+FILE_SYSTEM_CALLS = ("statfs", "fstatfs")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import select
 from cgagent.launch.failure import failure, reason
 from cgagent.launch.keeper import let_go
 from cgagent.launch.shown import answers, notify, stage
+from cgagent.launch.shown.filesystems import FileSystems
 from cgagent.launch.shown.laying import PROCESS_CALLS, Laying
 from cgagent.launch.shown.task import GoneError, Memory, RefusedError, Threads, namespace_depth
 from cgagent.launch.syscalls import SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, seccomp_listener
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cgagent.launch.shown.notify import Listener, Notification
     from cgagent.launch.shown.scene import Scene
 
-    Answer = Callable[[Notification, Memory], int]
+    Answer = Callable[[Notification, Memory], int | None]  # None: the kernel's own
 else:
     import _signal as signal
     import _socket
@@ -48,7 +49,7 @@ class Supervisor:
         calls = (
             *(notify.CPU_CALLS if scene.cpus else ()),
             *(notify.MEMORY_CALLS if scene.memory else ()),
-            *(PROCESS_CALLS if scene.capture is not None else ()),
+            *((*PROCESS_CALLS, *notify.FILE_SYSTEM_CALLS) if scene.capture is not None else ()),
         )
         self._program = notify.notify_filter(calls)
         self._ours, self._theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -195,6 +196,9 @@ def _answers(scene: Scene, threads: Threads) -> dict[str, Answer]:
         known |= {"sched_getaffinity": masks.get, "sched_setaffinity": masks.set, "getcpu": masks.cpu}
     if scene.memory:
         known["sysinfo"] = answers.MachineMemory(scene.meminfo, scene.time_offset, threads.processes).sysinfo
+    if scene.capture is not None:
+        shown = FileSystems(scene.capture, threads.processes)
+        known |= {"statfs": shown.statfs, "fstatfs": shown.fstatfs}
     return known
 
 
@@ -227,7 +231,11 @@ def _answer(listener: Listener, call: Notification, known: dict[str, Answer], pr
         listener.pass_on(call)
         return
     try:
-        listener.answer(call, known[call.call](call, memory))
+        value = known[call.call](call, memory)
+        if value is None:
+            listener.pass_on(call)
+        else:
+            listener.answer(call, value)
     except GoneError:
         listener.answer(call, -errno.ESRCH)  # the thread that is asked about has ended, or the caller itself
     except RefusedError as refused:

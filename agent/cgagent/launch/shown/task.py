@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cgagent.launch.shown.notify import Listener, Notification
 
 _LONGEST_STATUS = 65536
+_PATH_MAX = 4096
 _STAT_PPID, _STAT_STARTTIME, _STAT_PROCESSOR = 1, 19, 36  # proc(5), counted from field 3 on
 
 
@@ -54,6 +55,16 @@ class Memory:
         if len(data) < size:
             raise RefusedError(errno.EFAULT)
         return data
+
+    def string(self, address: int) -> bytes:
+        """The path at `address`, without the byte that ends it."""
+        try:
+            text, end, _ = os.pread(self._fd, _PATH_MAX, address).partition(b"\0")
+        except (OSError, OverflowError):
+            raise RefusedError(errno.EFAULT) from None
+        if not end:
+            raise RefusedError(errno.ENAMETOOLONG if len(text) == _PATH_MAX else errno.EFAULT)
+        return text
 
     def write(self, address: int, data: bytes) -> None:
         """Put `data` at `address`."""
