@@ -14,9 +14,12 @@ import time
 
 import pytest
 
+from cgagent.cli import main
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import Any
 
     from deploy.engine import Engine
@@ -201,6 +204,21 @@ def test_explain_from_beside_sees_the_services_limits(engine: Engine, image: str
     assert (limits["cpu"]["cores"], limits["memory"]["bytes"]) == (1.5, 256 * MIB)
     assert document["env"] == {}  # what it runs with is left alone
     assert document["go"]["version"] == "go1.24.11"
+
+
+def test_a_capture_from_beside_explains_anywhere(
+    engine: Engine, image: str, orders: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """README's line for `kubectl debug`: the service's image has no shell, and is not touched."""
+    container, _ = orders
+    options = ["--rm", "--network", "none", "--pid", f"container:{container}", *HARDENED]
+    words = [*options, image, "capture", "--quiet", "--pid", "1", "-"]
+    path = tmp_path / "orders.tar.gz"
+    with path.open("wb") as file:
+        subprocess.run(["docker", "run", *words], env=engine.environ, stdout=file, check=True)
+    assert main(["explain", "--root", str(path), "-o", "json"]) == 0
+    limits = json.loads(capsys.readouterr().out)["limits"]
+    assert (limits["cpu"]["cores"], limits["memory"]["bytes"]) == (1.5, 256 * MIB)
 
 
 def test_a_live_change_is_followed(engine: Engine, image: str, orders: tuple[str, int], volume: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launch.behaviour import CGAGENT, V1, Result, needs_root, needs_v1, run
-from launch.leftovers import cgroups, mounts, processes, soon, temporary
+from launch.leftovers import cgroups, places, processes, soon
 from launch.onlookers import RELEASES, go_program, java_class
 from launch.test_behaviour_rootless import as_user, refusal
 
@@ -341,11 +341,11 @@ class TestTheSupervisor:
         assert "seccomp" not in done.stdout
 
     def test_nothing_is_left_behind(self) -> None:
-        before = mounts(), temporary()
+        before = places()
         words = [CGAGENT, "run", "--host-cpus", "64", "--host-memory", "1Ti", "--", "sh", "-c", "nproc; exit 3"]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as launcher:
             assert launcher.wait() == 3
-        assert (mounts(), temporary()) == before
+        assert not soon(lambda: places() - before)
         assert not V1 or not cgroups({launcher.pid})
         assert not soon(lambda: processes("--host-memory\0" + "1Ti"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launch.behaviour import CGAGENT, needs_root, needs_v1, run
-from launch.leftovers import mounts, processes, soon
+from launch.leftovers import places, processes, soon
 from launch.onlookers import RELEASES, go_program, java_class
 from launch.test_host_cpus import needs_python, python, runner, shared, supervisor_of
 
@@ -311,11 +311,10 @@ class TestWhatBinds:
         )
         assert not soon(lambda: processes("2345.6"))
 
-    def test_nothing_is_left_behind(self) -> None:
-        before = mounts()
-        with subprocess.Popen([CGAGENT, "run", "--simulate", "v1", "--", "sh", "-c", ": left-7731"]) as launcher:
-            assert launcher.wait() == 0
-        assert mounts() == before
+    def test_nothing_is_left_behind(self, runner: Callable[..., Result]) -> None:
+        before = places()
+        assert runner("--simulate v1", "sh", "-c", ": left-7731").code == 0
+        assert not soon(lambda: places() - before)
         assert not soon(lambda: processes("left-7731"))
 
     @pytest.mark.parametrize(

@@ -48,39 +48,42 @@ def load(path: str) -> Capture:
 
 def _directory(path: str) -> Capture:
     unpacked = os.path.isfile(os.path.join(path, META))
-    top = os.path.join(path, TREE) if unpacked else path.rstrip("/") or "/"
+    host = Host(os.path.join(path, TREE) if unpacked else path)
     files: dict[str, bytes] = {}
     directories: set[str] = set()
-    host, total = Host(), 0
-    for name, is_directory in _walk(top):
+    total = 0
+    for name, is_directory in _walk(host):
         check_path(name)
         if is_directory:
             directories.add(name)
         else:
-            files[name] = host.content(top + name, FILE_BYTES)
+            files[name] = host.content(name, FILE_BYTES)
             total += len(files[name])
         if len(files) + len(directories) > FILES or total > TOTAL_BYTES:
             raise CaptureError(f"it holds more than {FILES} files or {TOTAL_BYTES >> 20} MiB", _ANEW)
     if unpacked:
-        return assemble(host.content(os.path.join(path, META), FILE_BYTES), files, directories)
+        return assemble(Host().content(os.path.join(path, META), FILE_BYTES), files, directories)
     if not any(name.startswith("/proc/self/") for name in files):
         raise CaptureError("it holds no proc/self", _ANEW)
     return _without_meta(files, directories)
 
 
-def _walk(top: str) -> Iterator[tuple[str, bool]]:
-    """Paths below `top` that a capture holds, and whether each is a directory; links and devices are left out."""
+def _walk(host: Host) -> Iterator[tuple[str, bool]]:
+    """Paths of `host` that a capture holds, and whether each is a directory; devices are left out.
+
+    Links are followed within the tree: `self` to a process, `cpu` to `cpu,cpuacct`.
+    """
     # By name, not all of /proc and /sys: it might be the root of a whole machine.
     queue = [*PROCESS_FILES, *MACHINE_FILES, "/sys/fs/cgroup"]
     while queue:
         path = queue.pop()
         try:
-            mode = os.lstat(top + path).st_mode
+            mode = os.lstat(host.locate(path)).st_mode
         except OSError:
             continue
         if stat.S_ISDIR(mode):
             yield path, True
-            queue += [f"{path}/{name}" for name in os.listdir(top + path)]
+            queue += [f"{path}/{name}" for name in os.listdir(host.locate(path))]
         elif stat.S_ISREG(mode):
             yield path, False
 
