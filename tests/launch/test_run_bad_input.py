@@ -142,6 +142,7 @@ WRONG_WORDS = [
         "--qos: 'gold' is not known: choose one of guaranteed, burstable, besteffort",
     ),
     ("--simulate v2 --cgroupns both -- true", "--cgroupns: 'both' is not known: choose one of private, host"),
+    ("--replay= -- true", "--replay: its value is empty: name a file that cgagent capture wrote"),
     ("--simulate v2 --replay /x -- true", "--simulate does not go with --replay: leave one of the two out"),
     (
         "--simulate v2 --parent-cpus none -- true",

@@ -81,6 +81,8 @@ class Shown(Record):
 
 def _check_company(a: Arguments) -> None:
     """Options that need others, or exclude them."""
+    if a.replay == "":
+        raise UsageError("--replay: its value is empty", "name a file that cgagent capture wrote")
     if a.simulate is not None and a.replay is not None:
         raise UsageError("--simulate does not go with --replay", "leave one of the two out")
     if a.simulate is None:
