@@ -1,6 +1,6 @@
 """What statfs(2) says of the cgroup hierarchies that are shown, which are files of a tmpfs.
 
-.NET, Java since 25, and what of runc and containerd other programs use, tell v1 from v2 by it. Sources: fs/statfs.c,
+.NET, Java 25, and what of runc and containerd other programs use, tell v1 from v2 by it. Sources: fs/statfs.c,
 simple_statfs() in fs/libfs.c, linux/magic.h.
 """
 
