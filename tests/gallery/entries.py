@@ -184,8 +184,18 @@ def _entries() -> dict[str, Entry]:
         ),
         "docker-v2": Entry(
             _real("docker-v2"),
-            "runc as Docker calls it, on v2",
+            "Docker on v2",
             "a cgroup namespace of its own: path / and root /, cpu.max 250000 100000, memory.max 384 MiB",
+            "v2",
+            2.5,
+            384 * MIB,
+            8,
+            real=True,
+        ),
+        "docker-v2-systemd": Entry(
+            _real("docker-v2-systemd"),
+            "Docker on v2, systemd driver, `--cgroupns host`",
+            "docker-….scope below system.slice: cpu.max 250000 100000 and memory.max 384 MiB; the slice has none",
             "v2",
             2.5,
             384 * MIB,
@@ -236,6 +246,16 @@ def _entries() -> dict[str, Entry]:
             2.5,
             1 * GIB,
         ),
+        "kubernetes-systemd-v2-runc": Entry(
+            _real("kubernetes-systemd-v2-runc"),
+            "runc and systemd with the kubelet's names, host's cgroup namespace",
+            "scope 2.5 CPUs and 384 MiB below the pod's slice of 3 CPUs and 512 MiB: the scope is the smaller",
+            "v2",
+            2.5,
+            384 * MIB,
+            8,
+            real=True,
+        ),
         "kubernetes-v1-host-mounts": Entry(
             captured(
                 v1(
@@ -278,7 +298,7 @@ def _entries() -> dict[str, Entry]:
         "systemd-slice": Entry(
             _real("systemd-slice"),
             "systemd's service, limits on its slice",
-            "the service has cpu.max max and 1 GiB; orders.slice above it 250000 100000 and 512 MiB, which bind",
+            "the service has no cpu.max, and 1 GiB; orders.slice above it 250000 100000 and 512 MiB, which bind",
             "v2",
             2.5,
             512 * MIB,
