@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from cgagent.kube.manifests import inject, values
+from cgagent.kube.workload import PLATFORM
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 K8S = os.path.join(ROOT, "k8s")
@@ -93,6 +95,12 @@ def test_the_components_for_tuning_add_what_inject_adds() -> None:
     security = injected["spec"]["template"]["spec"]["initContainers"][0]["securityContext"]
     assert (security.pop("runAsUser"), security.pop("runAsGroup")) == (65532, 65532)
     assert of_kind(built("examples/orders-tune"), "Deployment") == injected
+
+
+def test_the_policy_knows_the_same_sidecars_of_platforms_as_inject() -> None:
+    variables = of_kind(built("policy"), "MutatingAdmissionPolicy")["spec"]["variables"]  # type: ignore[index]
+    (expression,) = [one["expression"] for one in variables if one["name"] == "platform"]
+    assert frozenset(ast.literal_eval(expression)) == PLATFORM
 
 
 def test_alerts_and_dashboard_are_those_of_the_project() -> None:

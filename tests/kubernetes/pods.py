@@ -11,13 +11,14 @@ from kubernetes.node import NAMESPACE, cgagent, get, image_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 LIMITS = {"cpu": "1500m", "memory": "256Mi"}
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 USER = {"runAsUser": 65532, "runAsGroup": 65532}
 
 
-def pod(name: str, version: str, **more: object) -> dict[str, object]:
+def pod(name: str, version: str, **more: object) -> dict[str, Any]:
     """A Guaranteed pod; `more` goes into its container."""
     container = {
         "name": "app",

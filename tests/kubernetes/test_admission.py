@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
 GO = GO_VERSIONS[1]
 ENVIRON = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
@@ -93,33 +94,104 @@ def until_injected() -> None:
     until("a pod being injected", lambda: is_injected(created("probe", "--dry-run=server")), 60)
 
 
-def created(name: str, *options: str) -> dict[str, object]:
+def created(name: str, *options: str) -> dict[str, Any]:
     """The pod as the API server has it after admission."""
-    found: dict[str, object] = json.loads(
+    found: dict[str, Any] = json.loads(
         kubectl("create", *options, "-o", "json", "-f", "-", text=json.dumps(pod(name, GO)))
     )
     return found
 
 
-def is_injected(found: dict[str, object]) -> bool:
-    spec = found["spec"]
-    assert isinstance(spec, dict)
-    return [one["name"] for one in spec.get("initContainers", [])] == ["cgagent"]
+def is_injected(found: dict[str, Any]) -> bool:
+    return [one["name"] for one in found["spec"].get("initContainers", [])] == ["cgagent"]
+
+
+def taken_from_files(found: dict[str, Any]) -> dict[str, list[str]]:
+    """The variables that each container takes from an env file; of those that take any."""
+    taken = {}
+    for one in found["spec"]["containers"]:
+        names = [entry["name"] for entry in one.get("env", []) if "fileKeyRef" in entry.get("valueFrom", {})]
+        if names:
+            taken[one["name"]] = sorted(names)
+    return taken
+
+
+def with_second(name: str, **more: object) -> dict[str, Any]:
+    """A pod with a second container."""
+    manifest: dict[str, Any] = pod("several", GO)
+    manifest["spec"]["containers"].append({**manifest["spec"]["containers"][0], "name": name, **more})
+    return manifest
+
+
+def annotated(manifest: dict[str, Any], annotation: str, value: str) -> dict[str, Any]:
+    manifest["metadata"]["annotations"] = {annotation: value}
+    return manifest
+
+
+def with_spec(manifest: dict[str, Any], **more: object) -> dict[str, Any]:
+    manifest["spec"].update(more)
+    return manifest
+
+
+BOTH = ["GOMAXPROCS", "GOMEMLIMIT"]
+HALF = {"resources": {"limits": {"cpu": "500m", "memory": "128Mi"}}}
+POD_LEVEL = {"resources": {"limits": {"cpu": "2", "memory": "512Mi"}}}
+DEFAULT = "kubectl.kubernetes.io/default-container"
+OUTCOMES: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
+    "one container": (pod("one", GO), {"app": BOTH}),
+    "two containers": (with_second("worker", **HALF), {"app": BOTH, "worker": BOTH}),
+    "a default container": (annotated(with_second("worker", **HALF), DEFAULT, "worker"), {"worker": BOTH}),
+    "a platform's sidecar": (with_second("istio-proxy", **HALF), {"app": BOTH}),
+    "a memory limit alone": (pod("memory", GO, resources={"limits": {"memory": "256Mi"}}), {"app": ["GOMEMLIMIT"]}),
+    "limits of the pod": (with_spec(pod("level", GO, resources={}), **POD_LEVEL), {"app": BOTH}),
+    "no limits": (pod("none", GO, resources={}), {}),
+    "a variable of its own": (pod("own", GO, env=[{"name": "GOMAXPROCS", "value": "1"}]), {"app": ["GOMEMLIMIT"]}),
+    "unwanted": (annotated(pod("unwanted", GO), LABEL, "disabled"), {}),
+    "for Windows": (with_spec(pod("windows", GO), nodeSelector={"kubernetes.io/os": "windows"}), {}),
+}
+
+
+class Outcomes:
+    """What webhook and policy have to agree on."""
+
+    def test_a_pod_starts_with_the_decided_values(self) -> None:
+        apply(json.dumps(pod("admitted", GO)))
+        assert ready("admitted")["status"]["qosClass"] == "Guaranteed"
+        assert runs_with("admitted")["environ"] == ENVIRON
+        assert warnings("admitted") == []
+
+    @pytest.mark.parametrize("case", OUTCOMES)
+    def test_who_gets_what(self, case: str) -> None:
+        manifest, expected = OUTCOMES[case]
+        words = ("create", "--dry-run=server", "--output=json", "-f", "-")
+        found = json.loads(kubectl(*words, text=json.dumps(manifest)))
+        assert taken_from_files(found) == expected
+        writers = [one["name"] for one in found["spec"].get("initContainers", [])]
+        assert len(writers) == len(expected)
+
+    def test_a_hundred_pods_at_once_are_all_injected(self) -> None:
+        """By a controller, which creates them side by side; more than the node has room for: they wait for one."""
+        waiting = with_spec(pod("many", GO), nodeSelector={"none": "such"})["spec"]
+        template = {"metadata": {"labels": {"app": "many"}}, "spec": waiting}
+        spec = {"replicas": 100, "selector": {"matchLabels": {"app": "many"}}, "template": template}
+        many = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "many"}, "spec": spec}
+        start = time.monotonic()
+        apply(json.dumps(many))
+        try:
+            found = until("100 pods", lambda: len(pods := get("pod", "", "-l", "app=many")["items"]) == 100 and pods)
+            print(f"100 pods created: {time.monotonic() - start:.1f} s")
+            assert [one["metadata"]["name"] for one in found if not is_injected(one)] == []
+        finally:
+            kubectl("delete", "replicaset", "many", "--cascade=foreground")
 
 
 @pytest.mark.usefixtures("labelled", "policy")
-class TestPolicy:
-    def test_a_pod_starts_with_the_decided_values(self) -> None:
-        apply(json.dumps(pod("policy", GO)))
-        assert ready("policy")["status"]["qosClass"] == "Guaranteed"
-        assert runs_with("policy")["environ"] == ENVIRON
-        assert warnings("policy") == []
-
+class TestPolicy(Outcomes):
     def test_each_container_has_its_own(self) -> None:
         manifest = pod("several", GO, env=[{"name": "GOMAXPROCS", "value": "1"}])
-        containers = manifest["spec"]["containers"]  # type: ignore[index]
+        containers = manifest["spec"]["containers"]
         small = {"limits": {"cpu": "500m", "memory": "128Mi"}}
-        containers.append({**pod("x", GO)["spec"]["containers"][0], "name": "b", "args": ["-listen=:8081"]})  # type: ignore[index]
+        containers.append({**pod("x", GO)["spec"]["containers"][0], "name": "b", "args": ["-listen=:8081"]})
         containers[1]["resources"] = small
         apply(json.dumps(manifest))
         ready("several")
@@ -130,36 +202,14 @@ class TestPolicy:
         )["environ"]
         assert environ == {"GOMAXPROCS": "1", "GOMEMLIMIT": str(128 * 1024 * 1024 * 9 // 10)}
 
-    def test_what_needs_nothing_is_left_alone(self) -> None:
-        unlimited = {**pod("unlimited", GO, resources={})}
-        apply(json.dumps(unlimited))
-        assert "initContainers" not in get("pod", "unlimited")["spec"]
-
 
 @pytest.mark.usefixtures("labelled", "webhook")
-class TestWebhook:
-    def test_a_pod_starts_with_the_decided_values(self) -> None:
-        apply(json.dumps(pod("hooked", GO)))
-        assert ready("hooked")["status"]["qosClass"] == "Guaranteed"
-        assert runs_with("hooked")["environ"] == ENVIRON
-        assert warnings("hooked") == []
-
+class TestWebhook(Outcomes):
     def test_an_annotation_that_does_not_fit_is_a_warning(self) -> None:
         manifest = pod("wrong", GO)
-        manifest["metadata"]["annotations"] = {"cgagent.dev/memory-ratio": "9"}  # type: ignore[index]
+        manifest["metadata"]["annotations"] = {"cgagent.dev/memory-ratio": "9"}
         apply(json.dumps(manifest))
         assert "initContainers" not in get("pod", "wrong")["spec"]
-
-    def test_a_hundred_pods_at_once_are_all_injected(self) -> None:
-        manifests = [pod(f"many-{number}", GO) for number in range(100)]
-        for one in manifests:  # more than the node has CPUs for: they are admitted, and wait
-            one["spec"]["nodeSelector"] = {"none": "such"}  # type: ignore[index]
-        start = time.monotonic()
-        apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
-        print(f"100 pods through the webhook: {time.monotonic() - start:.1f} s")
-        found = [one for one in get("pod")["items"] if one["metadata"]["name"].startswith("many-")]
-        assert len(found) == 100
-        assert [one["metadata"]["name"] for one in found if not is_injected(one)] == []
 
     def test_a_certificate_is_renewed_without_a_pod_being_missed_for_long(self, tmp_path: Path) -> None:
         certify(tmp_path)
@@ -173,6 +223,15 @@ class TestWebhook:
             until("the new bundle", lambda: not is_injected(created("refused", "--dry-run=server")), 30)
         finally:
             set_bundle(before)
+        until_injected()
+
+    def test_a_webhook_that_is_killed_lets_pods_in_as_they_are_and_comes_back(self) -> None:
+        before = webhook_restarts()
+        for name in webhook_pods():
+            for pid in processes(name, "cgagent", "cgagent"):
+                os.kill(pid, signal.SIGKILL)
+        created("orphan", "--dry-run=server")  # injected or not: it is let in
+        until("their restart", lambda: webhook_restarts() >= before + len(webhook_pods()), 60)
         until_injected()
 
     def test_a_webhook_that_does_not_answer_costs_its_timeout_and_no_more(self) -> None:
@@ -197,6 +256,26 @@ class TestWebhook:
         apply(json.dumps(pod("alone", GO)))
         ready("alone")
         assert runs_with("alone")["environ"] == {}
+
+
+@pytest.mark.usefixtures("labelled", "policy", "webhook")
+class TestBoth:
+    def test_a_pod_is_injected_once(self) -> None:
+        """By the policy, which comes first; the webhook is asked then, and leaves it at that."""
+        until("the webhook being asked", lambda: created("both", "--dry-run=server") and "shop/both: skipped" in logs())
+        found = created("both", "--dry-run=server")
+        assert is_injected(found)
+        assert taken_from_files(found) == {"app": BOTH}
+
+
+def logs() -> str:
+    """What the webhooks have said."""
+    return "".join(cluster("kubectl", "-n", "cgagent", "logs", name) for name in webhook_pods())
+
+
+def webhook_restarts() -> int:
+    found = json.loads(cluster("kubectl", "-n", "cgagent", "get", "pods", "-o", "json"))["items"]
+    return sum(status["restartCount"] for one in found for status in one["status"].get("containerStatuses", []))
 
 
 def webhook_pods() -> list[str]:

@@ -115,7 +115,7 @@ def test_a_restart_of_the_kubelet_is_noticed_by_nobody(tmp_path: Path) -> None:
 def test_a_pod_that_is_deleted_in_the_middle_ends_without_being_waited_for(moment: str, tmp_path: Path) -> None:
     name = f"deleted-{moment.replace(' ', '-')}"
     manifest = pod(name, GO, resources={"limits": {**LIMITS, "memory": "48Mi"}})
-    manifest["spec"]["terminationGracePeriodSeconds"] = 60  # type: ignore[index]
+    manifest["spec"]["terminationGracePeriodSeconds"] = 60
     apply(injected(manifest, tmp_path, "--mode=sidecar", "--share-process-namespace"))
     if moment == "starting":
         until("the sidecar", lambda: processes(name, "cgagent"), 30)
@@ -152,7 +152,7 @@ def with_intruder(name: str, user: int) -> dict[str, object]:
     assert isinstance(intruder, dict)
     container = {**intruder["containers"][0], "name": "intruder"}
     container["securityContext"] = {**container["securityContext"], "runAsUser": user}
-    manifest["spec"]["containers"].append(container)  # type: ignore[index]
+    manifest["spec"]["containers"].append(container)
     return manifest
 
 

@@ -60,7 +60,7 @@ def test_an_application_that_is_killed_starts_with_the_same_values(tmp_path: Pat
 
 def test_a_pod_ends_as_soon_with_the_sidecar_as_without(tmp_path: Path) -> None:
     manifest = pod("ending", GO)
-    manifest["spec"]["terminationGracePeriodSeconds"] = 30  # type: ignore[index]
+    manifest["spec"]["terminationGracePeriodSeconds"] = 30
     apply(injected(manifest, tmp_path, "--mode=sidecar"))
     ready("ending")
     runs_with("ending")
@@ -72,7 +72,7 @@ def test_a_pod_ends_as_soon_with_the_sidecar_as_without(tmp_path: Path) -> None:
 
 def test_another_user_than_the_applications_is_told_of_in_words(tmp_path: Path) -> None:
     manifest = pod("stranger", GO)
-    manifest["spec"]["containers"][0]["securityContext"].update({"runAsUser": 10001, "runAsGroup": 10001})  # type: ignore[index]
+    manifest["spec"]["containers"][0]["securityContext"].update({"runAsUser": 10001, "runAsGroup": 10001})
     options = ("--mode=sidecar", "--share-process-namespace", "--run-as=65532:65532")
     apply(injected(manifest, tmp_path, *options))
     ready("stranger")

@@ -10,7 +10,7 @@ from cgagent.kube import pieces
 from cgagent.kube.additions import Addition
 from cgagent.kube.settings import BUNDLE, DOMAIN, EXIT, FILEKEYREF, INJECTED, SIDECAR, Settings, overridden
 from cgagent.kube.targets import OWN, SkippedError, Target, targets_of
-from cgagent.kube.workload import as_list, as_map, named
+from cgagent.kube.workload import as_list, as_map, is_best_effort, named, requested
 from cgagent.policy import parse_yes
 from cgagent.record import Record
 
@@ -58,6 +58,8 @@ def plan(template: Mapping[str, object], text_of: Callable[[str], tuple[str, str
     draft = _Draft(template, settings, notes)
     {FILEKEYREF: draft.init, SIDECAR: draft.sidecar, BUNDLE: draft.bundle}[settings.mode](targets)
     draft.finish()
+    if is_best_effort(spec):
+        notes.append("it requests nothing (BestEffort): by cgagent's own requests it becomes Burstable")
     return Plan(draft.additions, _summary(settings.mode, targets), notes)
 
 
@@ -205,7 +207,10 @@ class _Draft:
     def _container(self, resources: dict[str, str], words: list[str], identity: str) -> dict[str, object]:
         name = _free(_NAME, self._taken)
         self._taken.add(name)
-        return pieces.container(name, self._settings, identity, resources, words)
+        # What the containers ask for may not exceed what the pod asks for, which by default is what they ask for.
+        stated = requested(self._spec)
+        own = {resource: amount for resource, amount in resources.items() if resource not in stated}
+        return pieces.container(name, self._settings, identity, own, words)
 
     def _volume(self, what: str) -> str:
         name = _free(f"{_NAME}-{what}", self._volumes)

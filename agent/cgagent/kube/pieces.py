@@ -30,14 +30,17 @@ ENV_VOLUME_SIZE, BUNDLE_VOLUME_SIZE = "1Mi", "16Mi"
 
 
 def container(name: str, settings: Settings, identity: str, resources: dict[str, str], args: Sequence[str]) -> Object:
-    """A container of cgagent that restricted Pod Security lets in, and that keeps a Guaranteed pod Guaranteed."""
+    """A container of cgagent that restricted Pod Security lets in, and that keeps a Guaranteed pod Guaranteed.
+
+    `resources` are those that the pod does not state at its own level.
+    """
     user, _, group = identity.partition(":")
     identified: Object = {"runAsUser": int(user), "runAsGroup": int(group)} if identity else {}
     return {
         "name": name,
         "image": settings.image,
         "args": list(args),
-        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        **({"resources": {"requests": dict(resources), "limits": dict(resources)}} if resources else {}),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

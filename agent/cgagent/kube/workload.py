@@ -60,6 +60,18 @@ def limits_of(owner: Mapping[str, object]) -> dict[str, object]:
     return {name: limit for name, limit in limits.items() if limit is not None and str(limit) != "0"}
 
 
+def requested(owner: Mapping[str, object]) -> set[str]:
+    """The resources that a container or, at pod level, a pod spec requests or limits."""
+    resources = as_map(owner.get("resources"))
+    return {name for kind in ("requests", "limits") for name in as_map(resources.get(kind))}
+
+
+def is_best_effort(spec: Mapping[str, object]) -> bool:
+    """Whether the pod has the QoS class BestEffort: nothing in it requests CPU or memory, or limits them."""
+    containers = [*named(spec.get("containers")).values(), *named(spec.get("initContainers")).values()]
+    return not any(requested(one) for one in (spec, *containers))
+
+
 def likely_application(spec: Mapping[str, object], annotations: Mapping[str, object]) -> list[str]:
     """The containers that look like the application: the one that kubectl takes, else all but platforms' sidecars."""
     names = list(named(spec.get("containers")))
