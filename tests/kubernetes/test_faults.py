@@ -25,6 +25,7 @@ from kubernetes.node import (
     restarts,
     runs_with,
     until,
+    warnings,
 )
 from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod, processes, sidecar_restarts
 
@@ -136,11 +137,10 @@ REPLACEMENTS = {
     "a symlink": "rm go.env && ln -s /etc/passwd go.env",
     "a dangling symlink": "rm go.env && ln -s nowhere go.env",
     "a FIFO": "rm go.env && mkfifo go.env",
-    "a directory": "rm go.env && mkdir go.env",
     "other text": "rm go.env && echo GOMEMLIMIT=1 > go.env",
     "nothing": "rm go.env",
 }
-_TOOLS = 'for tool in rm ln mkfifo mkdir rmdir mv stat; do alias $tool="/busybox $tool"; done'
+_TOOLS = 'for tool in rm ln mkfifo mkdir rmdir mv stat touch; do alias $tool="/busybox $tool"; done'
 
 
 def with_intruder(name: str, user: int) -> dict[str, object]:
@@ -169,25 +169,51 @@ def intrude(name: str, script: str) -> str:
 
 
 @pytest.mark.parametrize("what", REPLACEMENTS)
-def test_an_env_file_that_is_replaced_is_put_right_by_the_next_change(what: str, tmp_path: Path) -> None:
-    """By a container of the same user; what it linked to is left as it is, and nobody hangs at a FIFO."""
+def test_an_env_file_that_is_replaced_is_put_right_at_once(what: str, tmp_path: Path) -> None:
+    """By a container of the same user; what it linked to is left as it is, nobody hangs at a FIFO, and who starts
+    after that has the right values."""
     apply(mounted(with_intruder("replaced", 65532), tmp_path, "--mode=sidecar"))
     ready("replaced")
     intrude("replaced", REPLACEMENTS[what])
+    until("the file", lambda: intrude("replaced", "stat -c %F go.env").strip() == "regular file", 20)
+    until("its content", lambda: env_file("replaced").get("GOMEMLIMIT") == str(limit_for(256)), 20)
+    restart_application("replaced")
+    assert runs_with("replaced")["gomemlimit"] == limit_for(256)
     resize("replaced", "app", {**LIMITS, "memory": "300Mi"})
-    until("the new value", lambda: metric("replaced", "cgagent_gomemlimit_bytes") == limit_for(300), 30)
-    if what == "a directory":
-        until("a failure", lambda: metric("replaced", "cgagent_env_file_write_failures_total") > 0, 30)
-        assert "go.env" in next(
-            line for line in kubectl("logs", "replaced", "-c", "cgagent").split("\n") if "directory" in line
-        )
-        intrude("replaced", "rmdir go.env")
-    until("the file", lambda: env_file("replaced").get("GOMEMLIMIT") == str(limit_for(300)), 60)
-    assert intrude("replaced", "stat -c %F go.env").strip() == "regular file"
-    (application,) = processes("replaced", "orders")
+    until("the new value", lambda: env_file("replaced").get("GOMEMLIMIT") == str(limit_for(300)), 30)
+
+
+def restart_application(name: str) -> None:
+    before = restarts(name, "app")
+    (application,) = processes(name, "orders")
     os.kill(application, signal.SIGKILL)
-    until("the restart", lambda: restarts("replaced", "app") == 1, 60)
-    assert runs_with("replaced")["gomemlimit"] == limit_for(300)
+    until("the restart", lambda: restarts(name, "app") == before + 1, 60)
+
+
+def test_a_directory_in_the_place_of_the_file_is_told_of_and_holds_an_application_up_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """It may hold anything: cgagent does not remove it."""
+    apply(mounted(with_intruder("blocked", 65532), tmp_path, "--mode=sidecar"))
+    ready("blocked")
+    intrude("blocked", "rm go.env && mkdir go.env && touch go.env/of-somebody")
+    until("a failure", lambda: metric("blocked", "cgagent_env_file_write_failures_total") > 0, 30)
+    said = kubectl("logs", "blocked", "-c", "cgagent").split("\n")
+    assert "go.env" in next(line for line in said if "directory" in line)
+    (application,) = processes("blocked", "orders")
+    os.kill(application, signal.SIGKILL)
+    until("the kubelet's word", lambda: waits_for("blocked") == "CreateContainerConfigError", 60)
+    assert [one for one in warnings("blocked") if "couldn't parse env file" in one]
+    intrude("blocked", "rm go.env/of-somebody && rmdir go.env")
+    until("the restart", lambda: restarts("blocked", "app") == 1, 60)
+    assert runs_with("blocked")["gomemlimit"] == limit_for(256)
+
+
+def waits_for(name: str) -> str:
+    """Why the application is not running."""
+    statuses = get("pod", name)["status"]["containerStatuses"]
+    state = next(one["state"] for one in statuses if one["name"] == "app")
+    return str(state["waiting"]["reason"])
 
 
 def test_another_user_of_the_volume_cannot_replace_the_file(tmp_path: Path) -> None:
