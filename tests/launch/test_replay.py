@@ -74,7 +74,7 @@ class TestTheGallery:
         assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize("name", ["docker-v1-node-of-64", "kubernetes-cgroupfs-v2", "hybrid-node-of-64"])
+@pytest.mark.parametrize("name", ["docker-v1-node-of-64", "kubernetes-cgroupfs-v2"])
 @pytest.mark.parametrize("version", RELEASES)
 def test_go_with_cgo_takes_the_same(archive: Callable[[str], str], name: str, version: str) -> None:
     path = archive(name)

@@ -155,52 +155,64 @@ class TestEveryProcess:
 
 
 STATFS = """
-import ctypes, os
+import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 buffer = (ctypes.c_ulong * 15)()
 def told(call, *words):
     return hex(buffer[0]) if call(*words, buffer) == 0 else os.strerror(ctypes.get_errno())
 """
+TMPFS, CGROUP, CGROUP2, PROC, SYSFS = 0x1021994, 0x27E0EB, 0x63677270, 0x9FA0, 0x62656572
 
 
 @needs_python
 class TestStatfs:
     """How .NET, Java, runc and containerd tell v2 from v1: of a path or an open file."""
 
-    def told(self, runner: Callable[..., Result], mode: str, call: str) -> str:
-        return runner(f"--simulate {mode}", *python(f"{STATFS}\nprint({call})")).stdout.rstrip()
-
     @pytest.mark.parametrize(
-        ("mode", "path", "magic"),
+        ("mode", "types"),
         [
-            ("v1", "/sys/fs/cgroup", 0x1021994),
-            ("v1", "/sys/fs/cgroup/cpu", 0x27E0EB),
-            ("v1", "/sys/fs/cgroup/memory/memory.limit_in_bytes", 0x27E0EB),
-            ("v2", "/sys/fs/cgroup", 0x63677270),
-            ("v2", "/sys/fs/../fs/cgroup//cpu.max", 0x63677270),
-            ("v2", "/proc", 0x9FA0),
-            ("v2", "/sys", 0x62656572),
-            ("hybrid", "/sys/fs/cgroup/unified", 0x63677270),
+            (
+                "v1",
+                {
+                    "/sys/fs/cgroup": TMPFS,
+                    "/sys/fs/cgroup/cpu": CGROUP,
+                    "/sys/fs/cgroup/memory/memory.limit_in_bytes": CGROUP,
+                },
+            ),
+            (
+                "v2",
+                {
+                    "/sys/fs/cgroup": CGROUP2,
+                    "/sys/fs/../fs/cgroup//cpu.max": CGROUP2,
+                    "/proc": PROC,
+                    "/sys": SYSFS,
+                },
+            ),
+            ("hybrid", {"/sys/fs/cgroup/unified": CGROUP2, "/sys/fs/cgroup/pids": CGROUP}),
         ],
+        ids=MODES,
     )
-    def test_the_type_is_the_hierarchys(self, runner: Callable[..., Result], mode: str, path: str, magic: int) -> None:
-        assert self.told(runner, mode, f"told(libc.statfs, {path.encode()!r})") == hex(magic)
-        assert self.told(runner, mode, f"told(libc.fstatfs, os.open({path!r}, os.O_PATH))") == hex(magic)
+    def test_the_type_is_the_hierarchys(self, runner: Callable[..., Result], mode: str, types: dict[str, int]) -> None:
+        code = (
+            f"{STATFS}\n"
+            f"for path in {list(types)}:\n"
+            "    print(told(libc.statfs, path.encode()), told(libc.fstatfs, os.open(path, os.O_PATH)))"
+        )
+        done = runner(f"--simulate {mode}", *python(code))
+        assert done.stdout.splitlines() == [f"{magic:#x} {magic:#x}" for magic in types.values()], done
 
-    @pytest.mark.parametrize(
-        ("call", "says"),
-        [
-            ("told(libc.statfs, b'/sys/fs/cgroup/none')", "No such file or directory"),
-            ("told(libc.statfs, b'/sys/fs/cgroup/cpu.max/x')", "Not a directory"),
-            ("told(libc.statfs, b'/' * 5000)", "File name too long"),
-            ("told(libc.statfs, b'')", "No such file or directory"),
-            ("told(libc.statfs, None)", "Bad address"),
-            ("told(libc.fstatfs, 999)", "Bad file descriptor"),
-            ("libc.statfs(b'/sys/fs/cgroup', None) and os.strerror(ctypes.get_errno())", "Bad address"),
-        ],
-    )
-    def test_errors_are_the_kernels(self, runner: Callable[..., Result], call: str, says: str) -> None:
-        assert self.told(runner, "v2", call) == says
+    def test_errors_are_the_kernels(self, runner: Callable[..., Result]) -> None:
+        outcomes = {
+            "told(libc.statfs, b'/sys/fs/cgroup/none')": "No such file or directory",
+            "told(libc.statfs, b'/sys/fs/cgroup/cpu.max/x')": "Not a directory",
+            "told(libc.statfs, b'/' * 5000)": "File name too long",
+            "told(libc.statfs, b'')": "No such file or directory",
+            "told(libc.statfs, None)": "Bad address",
+            "told(libc.fstatfs, 999)": "Bad file descriptor",
+            "libc.statfs(b'/sys/fs/cgroup', None) and os.strerror(ctypes.get_errno())": "Bad address",
+        }
+        done = runner("--simulate v2", *python(f"{STATFS}\nprint({', '.join(outcomes)}, sep='\\n')"))
+        assert done.stdout.splitlines() == list(outcomes.values()), done
 
 
 class TestTexts:

@@ -1,6 +1,6 @@
-"""Takes the gallery's real captures of cgroup v2, in a machine booted for it: Docker, systemd, the kubelet's names.
+"""Takes the gallery's real captures of one cgroup version, in a machine booted for it: Docker, systemd, runc.
 
-    BOOT_CPUS=8 tests/machine/boot v2 .venv/bin/python tests/gallery/on_v2.py
+    BOOT_CPUS=8 tests/machine/boot v1|v2 .venv/bin/python tests/gallery/in_machine.py
 
 prints each as a line `CAPTURE NAME BASE64`, for that machine can write to no other place. `base64 -d` makes the archive
 of it, and keep.py the text. In that machine a systemd is started as PID 1 of a PID namespace, and all cgroups are its.
@@ -17,6 +17,7 @@ import sys
 import time
 
 PLACE = "/run/gallery"
+VERSION = "v1" if os.path.isdir("/sys/fs/cgroup/memory") else "v2"
 UNITS = "/run/systemd/system"
 BINARIES = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "busybox")
 CGAGENT = [sys.executable, "-m", "cgagent"]
@@ -61,6 +62,10 @@ ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile 
 
 def boot() -> None:
     """Start systemd, which starts `take`, and tell what came of it."""
+    if VERSION == "v1":  # by which systemd knows that its hierarchies are v1's; it mounts what is still missing
+        os.makedirs("/sys/fs/cgroup/systemd")
+        words = ["mount", "-t", "cgroup", "-o", "none,name=systemd,xattr", "cgroup", "/sys/fs/cgroup/systemd"]
+        subprocess.run(words, check=True)
     os.makedirs(UNITS)
     os.makedirs(PLACE)
     os.makedirs("/run/dbus", exist_ok=True)
@@ -70,7 +75,7 @@ def boot() -> None:
     for name in BINARIES:
         source = shutil.which(name, path="/usr/sbin:/usr/bin:/bin")
         if source is None:
-            sys.exit(f"on_v2: no {name}: apt-get install docker.io busybox-static")
+            sys.exit(f"in_machine: no {name}: apt-get install docker.io busybox-static")
         shutil.copy(source, PLACE)  # the machine's own files are read through an emulated device
     systemd = "/lib/systemd/systemd --unit=take.service --log-target=console"
     begin = f"mount --bind {PLACE}/console /dev/console && exec env -i container=gallery {_PATH} {systemd}"
@@ -123,7 +128,7 @@ def docker(driver: str, *options: str) -> None:
             limits = ["--cpus=2.5", "--memory=384m", "--network=none", "--security-opt=apparmor=unconfined"]
             name = output(*client, "run", "--detach", *limits, *options, "orders", "/bin/sleep", "9999")
             pid = output(*client, "inspect", "--format={{.State.Pid}}", name)
-            emit("docker-v2" if driver == "cgroupfs" else f"docker-v2-{driver}", [*CAPTURE, "--pid", pid, "-"])
+            emit(f"docker-{VERSION}-{driver}", [*CAPTURE, "--pid", pid, "-"])
             output(*client, "rm", "--force", name)
         except (OSError, subprocess.CalledProcessError):
             with open(f"{place}.log", encoding="utf-8") as told:
@@ -159,13 +164,13 @@ def pod() -> None:
     with open(f"{bundle}/log", "w", encoding="utf-8") as log:
         subprocess.run([*started, "orders"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
     with open(f"{bundle}/number", encoding="ascii") as file:
-        emit("kubernetes-systemd-v2-runc", [*CAPTURE, "--pid", file.read(), "-"])
+        emit(f"kubernetes-systemd-{VERSION}-runc", [*CAPTURE, "--pid", file.read(), "-"])
     output("runc", "--systemd-cgroup", "delete", "--force", "orders")
 
 
 def launcher() -> None:
     """A command under `cgagent run`."""
-    emit("cgagent-run-v2", [*CGAGENT, "run", "--cpus", "2.5", "--memory", "256Mi", "--", *CAPTURE, "-"])
+    emit(f"cgagent-run-{VERSION}", [*CGAGENT, "run", "--cpus", "2.5", "--memory", "256Mi", "--", *CAPTURE, "-"])
 
 
 def take() -> None:
