@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from proof import plan, tables
 from proof.figures import apart_by_chance, spread
+from support import marked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from proof.results import Results
 
-BEGIN, END = "<!-- make proof: begin -->", "<!-- make proof: end -->"
+BEGIN, END = marked.markers("make proof")
 COMMAND = "make proof README=1"
 _PANELS = "Throughput and p99 by CPU limit, outcomes by live heap, requests a second during a resize"
 
@@ -20,10 +21,7 @@ def replaced(text: str, block: str) -> str:
     Raises:
         ValueError: the markers are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the markers {BEGIN} and {END} must be there once each")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{block.strip()}\n{END}{rest.partition(END)[2]}"
+    return marked.replaced(text, "make proof", block)
 
 
 def conditions(results: Results) -> str:
