@@ -168,6 +168,13 @@ class TestWhatTheCommandInherits:
         # 32 and 33 are glibc's own; its posix_spawn, by which make starts commands, hands them on ignored.
         assert int(done.split()[1], 16) & ~(0b11 << 31) == 1 << (signal.SIGHUP - 1)
 
+    def test_not_that_children_end_unseen(self) -> None:
+        """Who started us may ignore SIGCHLD, which outlives exec(2): then nobody's end could be waited for."""
+        done = self.run(
+            lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), "sleep 0.1; grep ^SigIgn /proc/self/status"
+        )
+        assert not int(done.split()[1], 16) & 1 << (signal.SIGCHLD - 1)
+
     def test_sigpipe_as_a_program_expects_it(self) -> None:
         assert self.run(lambda: None, "yes | head -1") == "y\n"
 

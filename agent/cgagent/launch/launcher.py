@@ -138,6 +138,8 @@ class Container:
 
             self._stats = StatsFile(spec.stats_file)
         channel = self._channel = Channel(spec.tty)
+        # Who started us may have it ignored, which outlives exec(2): nobody's end could be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # From here on signals wait for `wait`, or end what is not yet started.
         self._signals = signalfd(self._forwarded)
         mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
