@@ -404,7 +404,9 @@ def test_an_address_in_use_is_told_and_nothing_is_left_listening(source: Source)
             free = probe.getsockname()[1]
         with pytest.raises(CgagentError) as caught:
             serve(source, Settings((f"127.0.0.1:{free}", f"127.0.0.1:{number}")))
-        assert caught.value.line().startswith(f"cannot listen on 127.0.0.1:{number}: address already in use")
+        assert caught.value.line() == (
+            f"cannot listen on 127.0.0.1:{number}: address already in use: choose another with --web.listen-address"
+        )
         socket.create_server(("127.0.0.1", free)).close()
 
 

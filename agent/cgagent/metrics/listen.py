@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from cgagent.errors import CgagentError
@@ -24,13 +25,19 @@ def listen(addresses: tuple[str, ...]) -> list[socket.socket]:
             try:
                 listeners += _listen(*parse_address(text))
             except OSError as error:  # socket.gaierror among them
-                reason = (error.strerror or str(error)).lower()
                 hint = "choose another with --web.listen-address"
-                raise CgagentError(f"cannot listen on {text}: {reason}", hint) from None
+                raise CgagentError(f"cannot listen on {text}: {_reason(error)}", hint) from None
     except CgagentError:
         close(listeners)
         raise
     return listeners
+
+
+def _reason(error: OSError) -> str:
+    """The system's words: create_server adds the address to them, and getaddrinfo has numbers of its own."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return (error.strerror or str(error)).lower()
+    return os.strerror(error.errno).lower()
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
