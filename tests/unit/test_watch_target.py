@@ -15,6 +15,7 @@ from cgagent.watch.target import (
     NoTargetError,
     Process,
     Target,
+    demand_own_numbers,
     find_application,
     find_pid,
     read_process,
@@ -107,6 +108,18 @@ def test_what_was_looked_for_is_told_with_what_there_is(tmp_path: Path) -> None:
         "no process has the name billing: those of other containers are "
         "20 (orders), 21 (orders), 22 (orders), 23 (orders), 24 (orders) and 3 more"
     )
+
+
+def test_pids_of_another_pid_namespace_are_nobody_here(tmp_path: Path) -> None:
+    """By --path.procfs: what we would signal by such a PID is another process, or none."""
+    elsewhere = Host(places={"/proc": str(tmp_path)})
+    with pytest.raises(CgagentError, match=f"^{tmp_path} is of another PID namespace"):
+        demand_own_numbers(elsewhere)  # it does not know of us
+    (tmp_path / "self").symlink_to(str(os.getpid() + 1))
+    with pytest.raises(CgagentError, match="is of another PID namespace"):
+        demand_own_numbers(elsewhere)
+    demand_own_numbers(Host(places={"/proc": "/proc/self/root/proc"}))
+    demand_own_numbers(Host())
 
 
 def test_a_pid_that_is_not_there_is_told() -> None:

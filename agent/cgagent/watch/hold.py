@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgagent.watch.settings import AUTO, SELF
-from cgagent.watch.target import EndedError, Target, find_application, find_pid
+from cgagent.watch.target import EndedError, Target, demand_own_numbers, find_application, find_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Hold:
         return self.pid
 
     def _take(self, settings: Settings) -> None:
+        demand_own_numbers(self._host)
         if settings.target == AUTO:
             process = find_application(self._host, settings.target_name, settings.target_exe)
         elif self.pid == settings.target:

@@ -124,6 +124,24 @@ def find_pid(host: Host, pid: str) -> Process:
     return process
 
 
+def demand_own_numbers(host: Host) -> None:
+    """Refuse to take a process by its PID where `host` numbers processes otherwise than we do.
+
+    In the /proc of another PID namespace (--path.procfs) they have PIDs that mean others here, or nobody: what we
+    signal, and whose memory we read, would be strangers'.
+
+    Raises:
+        CgagentError: it does.
+    """
+    try:
+        if os.readlink(host.locate("/proc") + "/self") == str(os.getpid()):
+            return
+    except OSError:
+        pass  # that namespace does not know of us at all
+    what = f"{host.shown('/proc')} is of another PID namespace, in which PIDs mean other processes"
+    raise CgagentError(what, "run in that namespace (hostPID: true, docker run --pid host)")
+
+
 def find_application(host: Host, name: str | None, exe: str | None) -> Process:
     """The application's process in a shared process namespace: the first of its container that is still there.
 
