@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -90,6 +91,30 @@ def test_given_limits_are_followed_and_sigterm_ends_it_with_0(start: Start, tmp_
     assert "Traceback" not in err
     assert "watchdog" in out.split()
     assert not {"prometheus_client", "yaml", "http", "ssl"} & set(out.split()), "nobody asked for metrics or a config"
+
+
+def test_hooks_run_where_our_parent_ignores_the_end_of_children(start: Start, tmp_path: Path) -> None:
+    """An ignored SIGCHLD outlives exec(2), and the kernel then reaps every child itself."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        process = _follow(start, tmp_path, "--hook", f"exec:{_script(tmp_path)}")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    for size in (200, 300):
+        _given(tmp_path / "podinfo", size << 20)
+        _until(partial(_says, tmp_path / "told", str(size * 9 // 10 << 20)))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert "hook failed" not in err
+    assert "Traceback" not in err
+
+
+def _script(directory: Path) -> Path:
+    """A program that tells the new memory limit."""
+    path = directory / "tell"
+    path.write_text(f"#!/bin/sh\necho $GOMEMLIMIT >> {directory}/told\n", encoding="ascii")
+    path.chmod(0o755)
+    return path
 
 
 def test_a_limit_that_can_not_be_read_for_a_while_keeps_the_file(start: Start, tmp_path: Path) -> None:

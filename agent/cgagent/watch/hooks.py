@@ -191,22 +191,27 @@ class Runner:
                 self._run(hook, change)
 
     def _run(self, hook: Hook, change: Change) -> None:
-        if self._closed or not hook.is_due(change):
-            return
         start = time.monotonic()
-        self._counters.hook_runs[hook.name] += 1
         try:
+            if self._closed or self.code or not hook.is_due(change):
+                return
+            self._counters.hook_runs[hook.name] += 1
             hook.run(change)
         except EndingError as ending:
             self._log.info("a hook ends the agent", hook=hook.name, code=ending.code)
             self.code = ending.code
             self._on_end()
         except HookError as error:
-            self._counters.hook_failures[hook.name] += 1
-            told = self._reasons.get(hook.name) == error.message and change.old == change.new
-            self._reasons[hook.name] = error.message
-            if not self._closed and not told:
-                self._log.warning("hook failed", hook=hook.name, reason=error.message)
+            self._fail(hook, change, error.message)
+        except Exception as error:  # noqa: BLE001 a fault of ours: this thread and the hooks after it go on
+            self._fail(hook, change, repr(error))
         else:
             self._reasons.pop(hook.name, None)
             self._log.info("hook run", hook=hook.name, seconds=f"{time.monotonic() - start:.3f}")
+
+    def _fail(self, hook: Hook, change: Change, reason: str) -> None:
+        self._counters.hook_failures[hook.name] += 1
+        told = self._reasons.get(hook.name) == reason and change.old == change.new
+        self._reasons[hook.name] = reason
+        if not self._closed and not told:
+            self._log.warning("hook failed", hook=hook.name, reason=reason)

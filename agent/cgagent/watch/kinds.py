@@ -47,6 +47,7 @@ class ExecHook(Hook):
         super().__init__(name, timeout)
         self.argv = list(argv)
         self._running: int | None = None
+        self._cancelled = False
 
     def run(self, change: Change) -> None:
         """Run it to its end; at the end of its time kill it and all that it has started."""
@@ -63,6 +64,8 @@ class ExecHook(Hook):
         except OSError as error:
             raise HookError(f"{self.argv[0]}: {(error.strerror or str(error)).lower()}") from None
         self._running = pid
+        if self._cancelled:  # while it was being started
+            _signal_group(pid, signal.SIGTERM)
         try:
             if not _ends_within(pid, self.timeout):
                 _signal_group(pid, signal.SIGKILL)
@@ -76,8 +79,10 @@ class ExecHook(Hook):
 
     def cancel(self) -> None:
         """End the command that runs."""
-        if self._running is not None:
-            _signal_group(self._running, signal.SIGTERM)
+        self._cancelled = True
+        pid = self._running
+        if pid is not None:
+            _signal_group(pid, signal.SIGTERM)
 
 
 class HttpHook(Hook):

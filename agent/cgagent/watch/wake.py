@@ -63,6 +63,8 @@ class Wake:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        # Who started us may have it ignored, which outlives exec(2): hooks' commands could not be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._noted[_SIGNALS[signal.Signals(number)]] = True
