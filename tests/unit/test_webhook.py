@@ -13,7 +13,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -179,7 +178,7 @@ class Running:
 
     def connect(self, authority: str | None = None) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=authority or self.files[0])
-        self.opened.append(http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=30))
+        self.opened.append(http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60))
         return self.opened[-1]
 
     def post(self, body: bytes, path: str = "/inject", **headers: str) -> tuple[int, bytes]:
@@ -301,6 +300,23 @@ def test_five_hundred_at_once_all_have_their_answer(running: Running) -> None:
     assert 'requests_total{result="injected"} 500\n' in running.get("/metrics")[1]
 
 
+def test_what_is_being_answered_at_the_end_is_answered(running: Running) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def slowly(_name: str) -> None:
+        begun.set()
+        assert gate.wait(60)
+
+    running.webhook.text_of = slowly
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(running.post, BODY)
+        assert begun.wait(60)
+        assert not running.webhook.drain(0.0)
+        gate.set()
+        assert running.webhook.drain(60)
+        assert asked.result()[0] == 200
+
+
 def test_a_wrong_certificate_or_address_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(CgagentError, match="can't be used"):
         Certificate(f"{tmp_path}/none", f"{tmp_path}/none", print)
@@ -322,14 +338,12 @@ def test_the_command_serves_until_sigterm(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     ports = [int(process.stderr.readline().split("port=")[1].split(" ")[0]) for _ in range(2)]
-    connection = http.client.HTTPConnection("127.0.0.1", ports[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", ports[1], timeout=60)
     connection.request("GET", "/healthz")
     assert connection.getresponse().read() == b"ok\n"
     connection.request("POST", "/inject", BODY)
     assert connection.getresponse().status == 404  # reviews are for TLS alone
     connection.close()
-    start = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     process.stderr.close()
-    assert time.monotonic() - start < 20

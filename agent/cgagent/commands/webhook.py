@@ -33,6 +33,8 @@ SIGTERM and SIGINT end it.
 exit codes: 0 ended by a signal; 1 the certificate or an address can't be used; 2 wrong usage.
 """
 _ADDRESS = ":8443"
+# As long as the API server waits by default; Kubernetes kills after 30.
+_GRACE = 10.0
 
 
 def configure(parser: Parser) -> None:
@@ -70,11 +72,12 @@ def run(arguments: Arguments) -> int:
         log.info("serving", port=server.server_port, tls=str(server.tls).lower())
     _serve(servers)
     log.info("stopping")
+    webhook.drain(_GRACE)
     return 0
 
 
 def _serve(servers: list[Server]) -> None:
-    """Until SIGTERM or SIGINT; what is being answered then is answered."""
+    """Take reviews until SIGTERM or SIGINT."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
@@ -14,7 +15,7 @@ from cgagent.kube.tally import CONTENT_TYPE, Tally
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cgagent.kube.certificate import Certificate
 
@@ -24,7 +25,8 @@ MALFORMED = "malformed"
 BODY_LIMIT = 8 << 20
 # Who is silent for so long loses the connection. The API server keeps idle ones open for 90 seconds.
 _TIMEOUT = 120.0
-_HANDSHAKE_TIMEOUT = 5.0
+# The API server waits for 10 by default.
+_HANDSHAKE_TIMEOUT = 10.0
 _CONNECTIONS = 512
 _BACKLOG = 1024
 
@@ -43,6 +45,25 @@ class Webhook:
         self.certificate = certificate
         self.log = log
         self.tally = Tally((*RESULTS, MALFORMED))
+        self._answering = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a review that has come is not answered yet."""
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for up to `seconds` until no review is unanswered; whether none is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._answering, seconds)
 
     def review(self, body: bytes) -> bytes:
         """The answer to one request, counted and logged.
@@ -167,10 +188,11 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < length:
             self.close_connection = True
             return
-        try:
-            self._send(200, self.server.webhook.review(body), "application/json")
-        except MalformedReviewError as error:
-            self._send(400, f"{error.line()}\n".encode(errors="backslashreplace"))
+        with self.server.webhook.answering():
+            try:
+                self._send(200, self.server.webhook.review(body), "application/json")
+            except MalformedReviewError as error:
+                self._send(400, f"{error.line()}\n".encode(errors="backslashreplace"))
 
     def _refuse(self, status: int, why: str) -> None:
         """An answer without having read the body: what follows on the connection would be taken for a request."""
