@@ -12,10 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cgagent.errors import CgagentError, UsageError
+from cgagent.metrics import connections
 from cgagent.metrics.exposition import OPENMETRICS, TEXT
 from cgagent.metrics.http import HEAD_LIMIT
 from cgagent.metrics.server import serve
@@ -25,15 +27,21 @@ from support.trees import build, v2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-PATIENCE = 30  # seconds until a test gives up; what is tested never takes so long
+PATIENCE = 60  # seconds until a test gives up; what is tested never takes so long
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
 def source(tmp_path: object) -> Source:
     return Source(build(tmp_path, v2({"/cpu.max": "150000 100000\n", "/memory.max": "268435456\n"})))
+
+
+@pytest.fixture
+def nobody_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine even a client that means to ask may be silent for a second, and would lose its place."""
+    monkeypatch.setattr(connections, "PATIENCE", 600.0)
 
 
 @pytest.fixture
@@ -65,6 +73,13 @@ def _rest(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(pieces)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _statuses(data: bytes) -> list[int]:
@@ -267,6 +282,7 @@ def test_kept_connections_keep_nobody_out(source: Source) -> None:
             connection.close()
 
 
+@pytest.mark.usefixtures("nobody_is_evicted")
 def test_200_clients_at_once_are_all_answered(source: Source) -> None:
     with serving(source) as port:
         clients = [_connect(port) for _ in range(200)]
@@ -299,12 +315,9 @@ def test_after_a_thousand_scrapes_and_a_crowd_nothing_is_left_of_them(source: So
         client.close()
         for member in crowd:
             member.close()
-        deadline = time.monotonic() + PATIENCE
-        # One that waits and two to spare are kept: starting them is what takes time.
-        while (held()[0], max(held()[1], threads + 2)) != (files, threads + 2) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert held()[0] == files
-        assert held()[1] <= threads + 2
+        # One that waits and two to spare are kept: starting them is what takes time. Less than at the start is held
+        # where a server of an earlier test was still about to end then.
+        _until(lambda: held()[0] <= files and held()[1] <= threads + 2)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -321,23 +334,15 @@ def test_a_fault_of_our_own_costs_one_connection_and_not_the_service(
         assert _ask(port, "/healthz")[0].status == 200
 
 
+@pytest.mark.usefixtures("nobody_is_evicted")
 def test_clients_that_keep_asking_take_turns(source: Source) -> None:
-    failures: list[int] = []
-
-    def ask(port: int) -> None:
-        failures.extend(status for _ in range(10) if (status := _ask(port, "/metrics")[0].status) != 200)
-
-    with serving(source, max_requests=2) as port:
-        threads = [threading.Thread(target=ask, args=(port,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert failures == []
+    with serving(source, max_requests=2) as port, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: _ask(port, "/metrics")[0].status, range(80)))
+    assert found == [200] * 80
 
 
 def test_closing_ends_what_is_open_and_frees_the_address(source: Source) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     server = serve(source, Settings(("127.0.0.1:0",)))
     address = server.addresses[0]
     with _connect(int(address.rpartition(":")[2])) as idle:
@@ -345,7 +350,7 @@ def test_closing_ends_what_is_open_and_frees_the_address(source: Source) -> None
         assert _statuses(idle.recv(1 << 16)) == [200]
         server.close()
         assert _rest(idle) == b""
-    assert threading.active_count() == before
+    _until(lambda: set(threading.enumerate()) <= before)
     again = serve(source, Settings((address,)))
     assert again.addresses == [address]
     again.close()
@@ -364,10 +369,12 @@ def test_without_a_client_no_thread_wakes_up() -> None:
     with subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(0.3)
-        before = _switches(process.pid)
-        time.sleep(1.5)
-        after = _switches(process.pid)
+        for _ in range(10):  # on a busy machine it takes a while to come to rest
+            before = _switches(process.pid)
+            time.sleep(1.5)
+            after = _switches(process.pid)
+            if after == before:
+                break
         process.communicate()
     assert after == before
     assert len(after) == 2  # main and the one that waits in accept(2)
