@@ -205,7 +205,7 @@ def _members(directory: str) -> list[str]:
 
 
 def _remove_directory(directory: str) -> None:
-    for _ in range(200):
+    for _ in range(3000):
         try:
             for pid in _members(directory):
                 os.kill(int(pid), signal.SIGKILL)

@@ -19,10 +19,10 @@ from cgagent.watch.wake import CONFIG, LIMITS, OBSERVER, STOP, TARGET, Wake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 MODIFIED = 0x2
 
 
@@ -120,13 +120,21 @@ def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def _until(condition: Callable[[], bool]) -> None:
+    """Wait: threads that end, of earlier tests too, take their time on a busy machine."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_closing_gives_everything_back(tmp_path: Path, wake: Wake, told: Told) -> None:
     threads, descriptors = threading.active_count(), _descriptors()
     for _ in range(20):
         one = Changes(wake, told)
         one.follow([_file(tmp_path / "limit")])
         one.close()
-    assert (threading.active_count(), _descriptors()) == (threads, descriptors)
+    _until(lambda: threading.active_count() <= threads and _descriptors() <= descriptors)
 
 
 def test_no_command_inherits_a_descriptor(tmp_path: Path, changes: Changes) -> None:
@@ -160,7 +168,7 @@ def test_a_thread_that_dies_is_noted_and_replaced_without_a_trace(
     assert changes.follow([limit])
     (tmp_path / "limit").write_text("3", encoding="ascii")
     assert wake.wait(PATIENCE) == {LIMITS}
-    assert _descriptors() == descriptors
+    _until(lambda: _descriptors() <= descriptors)
     assert [level for level, _ in told.lines] == ["error", "warning"]
 
 
@@ -218,7 +226,7 @@ def test_no_thread_to_be_had_means_polling_and_leaks_nothing(
         for _ in range(10):
             changes.follow([limit])
         assert changes.blind
-        assert _descriptors() == descriptors
+        assert _descriptors() <= descriptors
     assert changes.follow([limit])
     assert not changes.blind
 

@@ -111,6 +111,11 @@ class Sidecar:
         """Wait until the log says this."""
         self.until(lambda: text in self.log, f"'{text}' in the log")
 
+    def port(self) -> int:
+        """Where it serves on loopback, of which it was told `127.0.0.1:0`."""
+        self.says("msg=serving addresses=127.0.0.1:")
+        return int(self.log.partition("addresses=127.0.0.1:")[2].partition(" ")[0])
+
     def end(self) -> int:
         """Wait for its end; return the exit code."""
         code = self._process.wait(PATIENCE)

@@ -39,24 +39,28 @@ _HOG = "import time; data = bytearray(200 << 20); time.sleep(600)"
 
 
 def _config(place: str, text: str) -> str:
+    """A config file with this text; one that is there is replaced: written in place, it would be empty for a moment."""
     path = f"{place}/watch.yaml"
-    with open(path, "w", encoding="utf-8") as file:
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
         file.write(text)
+    os.rename(f"{path}.new", path)
     return path
 
 
 def test_a_signal_reaches_the_target_after_the_env_file_is_written(top: Group, sidecar: Start) -> None:
     top.set_memory(64 * MIB)
     with subprocess.Popen(top.enter([sys.executable, "-c", _LISTENER]), stdout=subprocess.PIPE, text=True) as target:
-        assert target.stdout is not None
-        assert target.stdout.readline() == "ready\n"
-        agent = sidecar("--target", str(target.pid), "--hook", "signal:HUP").ready()
+        try:
+            assert target.stdout is not None
+            assert target.stdout.readline() == "ready\n"
+            agent = sidecar("--target", str(target.pid), "--hook", "signal:HUP").ready()
 
-        top.set_memory(96 * MIB)
+            top.set_memory(96 * MIB)
 
-        assert target.stdout.readline() == "hup\n"
-        assert agent.env() == (None, 96 * MIB * 9 // 10)
-        target.kill()
+            assert target.stdout.readline() == "hup\n"
+            assert agent.env() == (None, 96 * MIB * 9 // 10)
+        finally:
+            target.kill()
 
 
 def test_commands_run_in_order_with_old_and_new_values(top: Group, sidecar: Start, place: str) -> None:
@@ -90,7 +94,7 @@ def test_a_hook_that_hangs_is_killed_and_holds_up_neither_the_file_nor_sigterm(
     top: Group, sidecar: Start, place: str
 ) -> None:
     top.set_memory(64 * MIB)
-    config = _config(place, "hooks:\n  - {name: hangs, exec: [sh, -c, 'sleep 600 & wait'], timeout: 5s}\n")
+    config = _config(place, "hooks:\n  - {name: hangs, exec: [sh, -c, 'sleep 600 & wait'], timeout: 15s}\n")
     agent = sidecar("--config", config, group=top).ready()
 
     top.set_memory(96 * MIB)
@@ -99,7 +103,7 @@ def test_a_hook_that_hangs_is_killed_and_holds_up_neither_the_file_nor_sigterm(
     agent.shows(None, 80 * MIB * 9 // 10)
     assert "killed after" not in agent.log, "the file did not wait for the hook"
 
-    agent.says('hook=hangs reason="killed after 5 s"')
+    agent.says('hook=hangs reason="killed after 15 s"')
     top.set_memory(64 * MIB)
     agent.shows(None, 64 * MIB * 9 // 10)
     start = time.monotonic()
@@ -184,7 +188,8 @@ def test_a_new_config_takes_effect_and_a_bad_one_does_not(top: Group, sidecar: S
     agent = sidecar("--config", config, group=top).ready()
     assert agent.env() == (None, 90 * MIB)
 
-    _config(place, "policy: {memory_ratio: 0.5}\n")
+    with open(config, "w", encoding="utf-8") as file:  # in place, as some editors do
+        file.write("policy: {memory_ratio: 0.5}\n")
     agent.shows(None, 50 * MIB)
     _config(place, "policy: {memory_ration: 0.8}\n")
     agent.says("policy.memory_ration is not a key: did you mean memory_ratio?")
@@ -222,11 +227,6 @@ def test_a_config_map_that_is_swapped_is_read_again(top: Group, sidecar: Start, 
     agent.shows(None, 50 * MIB)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
-
-
 def _get(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
@@ -246,12 +246,13 @@ def _sample(page: str, name: str) -> float | None:
 def test_it_is_ready_once_the_env_file_is_written_and_counts_what_it_does(
     top: Group, sidecar: Start, run_in: RunIn
 ) -> None:
-    port, name = _free_port(), f"served{os.getpid()}"
+    name = f"served{os.getpid()}"
     top.set_memory(64 * MIB)
     agent = sidecar(
-        "--target", "auto", "--target-name", name, "--hook", "signal:CONT", "--web.listen-address", f"127.0.0.1:{port}"
+        "--target", "auto", "--target-name", name, "--hook", "signal:CONT", "--web.listen-address", "127.0.0.1:0"
     )
     agent.says("about=target")
+    port = agent.port()
     assert _get(port, "/healthz")[0] == 200
     assert _get(port, "/readyz")[0] == 503
     run_in(top, name)
@@ -279,10 +280,10 @@ def _kill_by_oom(group: Group) -> None:
 def test_oom_kills_and_limit_changes_outlive_the_agent_and_the_cgroup(
     top: Group, sidecar: Start, run_in: RunIn, place: str
 ) -> None:
-    port, name, state = _free_port(), f"oom{os.getpid()}", f"{place}/state"
+    name, state = f"oom{os.getpid()}", f"{place}/state"
     os.mkdir(state)
     options = ["--target", "auto", "--target-name", name, "--state-dir", state]
-    options += ["--web.listen-address", f"127.0.0.1:{port}"]
+    options += ["--web.listen-address", "127.0.0.1:0"]
     first, second = top.child("first", ("cpu", "memory")), top.child("second", ("cpu", "memory"))
     first.set_memory(80 * MIB)
     second.set_memory(64 * MIB)
@@ -302,7 +303,7 @@ def test_oom_kills_and_limit_changes_outlive_the_agent_and_the_cgroup(
     again.shows(None, 64 * MIB * 9 // 10)
 
     def counted(name: str) -> float | None:
-        return _sample(_get(port, "/metrics")[1], name)
+        return _sample(_get(again.port(), "/metrics")[1], name)
 
     kills = 'cgagent_memory_events_total{event="oom_kill"}'
     again.until(lambda: counted(kills) == 1, "the kill of the life before")
@@ -322,10 +323,11 @@ def test_usage_is_that_of_the_cgroup_that_the_target_is_in_now(
     for group, most in ((first, 111), (second, 222)):
         write(f"{group.directories['pids']}/pids.max", most)
         group.set_memory(most * MIB)
-    port, name = _free_port(), f"user{os.getpid()}"
+    name = f"user{os.getpid()}"
     target = run_in(first, name)
-    options = ["--target", "auto", "--target-name", name, "--web.listen-address", f"127.0.0.1:{port}"]
+    options = ["--target", "auto", "--target-name", name, "--web.listen-address", "127.0.0.1:0"]
     agent = sidecar(*options, poll="500ms").ready()
+    port = agent.port()
     assert _sample(_get(port, "/metrics")[1], "cgagent_pids_limit") == 111
 
     if how == "moved":

@@ -73,7 +73,7 @@ def test_its_own_reads_wake_nobody(top: Group, sidecar: Start) -> None:
     agent = sidecar(group=top).ready()
     top.set_quota(200_000)
     agent.shows(min(2, os.cpu_count() or 1), None)
-    time.sleep(0.5)
+    agent.at_rest()
 
     before = agent.wake_ups()
     time.sleep(IDLE_SECONDS)
@@ -83,7 +83,7 @@ def test_its_own_reads_wake_nobody(top: Group, sidecar: Start) -> None:
 
 def test_a_burst_is_looked_at_once_it_is_over(top: Group, sidecar: Start) -> None:
     top.set_quota(100_000)
-    agent = sidecar("--settle", "5s", group=top).ready()
+    agent = sidecar("--settle", "10s", group=top).ready()
     with open(agent.env_file, "rb") as file:
         first = file.read()
 

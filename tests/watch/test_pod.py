@@ -39,7 +39,7 @@ class Pod:
     """A pause process that starts containers as it is told to."""
 
     def __init__(self, place: str) -> None:
-        self._place = place
+        self._groups: list[Group] = []
         shutil.copy("/bin/sh", f"{place}/pause")
         shutil.copy("/bin/sleep", f"{place}/orders")
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", f"{place}/pause"]
@@ -47,6 +47,7 @@ class Pod:
 
     def run(self, group: Group, *words: str, log: str = "/dev/null") -> None:
         """Start a container in `group`, as a user without capabilities."""
+        self._groups.append(group)
         inner = f'{_mounts(group)} && exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
         outer = ["unshare", "--cgroup", "--mount", "sh", "-c", inner, "sh", *words]
         enter = " && ".join(f"echo 0 > {file}" for file in group.procs())
@@ -60,6 +61,8 @@ class Pod:
         self._pause.stdin.close()
         self._pause.kill()
         self._pause.wait()
+        # The kernel kills the namespace's processes behind its back; a sidecar among them may just be writing.
+        wait_until(lambda: not any(group.pids() for group in self._groups), "the end of all that ran in it")
 
 
 @pytest.fixture
