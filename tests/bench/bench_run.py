@@ -22,12 +22,15 @@ import time
 from cgagent.launch.syscalls import CLONE_NEWNET, unshare
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from bench import floor
 from bench.measure import Case, measure, rounds_wanted, table
 
 MEMORY = 64 << 20
 AT_ONCE, LAUNCHES, REPEATS = 20, 100, 3
 CGAGENT = os.path.join(os.path.dirname(sys.executable), "cgagent")
 LIMITS = ["--cpus", "0.5", "--memory", "64Mi"]
+# What a launch loads, beside what Python itself does.
+MODULES = "cgagent.cli, cgagent.commands.run, cgagent.launch.launcher, cgagent.launch.spec, cgagent.launch.seccomp"
 
 
 def busybox_root(place: str) -> str:
@@ -118,6 +121,18 @@ def peers(place: str, root: str, hidden: WithoutV2, command: list[str]) -> dict[
     return ready
 
 
+def by_a_script(root: str) -> list[Case]:
+    """A script that makes the launcher's system calls and no more; then with the launcher's modules loaded."""
+    if not all(os.path.isdir(f"{floor.BASE}/{name}") for name in (*floor.HIERARCHIES, "unified")):
+        return []  # it knows the hierarchies of this kind of machine alone
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    script = f"import sys; sys.path.append({tests!r}); from bench.floor import main; main({root!r})"
+    return [
+        Case("its system calls, by a script", [sys.executable, "-c", script]),
+        Case("that, and its modules loaded", [sys.executable, "-c", f"import {MODULES}; {script}"]),
+    ]
+
+
 def times(place: str, root: str, hidden: WithoutV2, rounds: int) -> None:
     """From start to exit of `true`."""
     bare = Case("python -I -S -c pass", [sys.executable, "-I", "-S", "-c", "pass"])
@@ -134,6 +149,7 @@ def times(place: str, root: str, hidden: WithoutV2, rounds: int) -> None:
     if docker_runs():
         words = [found("docker"), "run", "--rm", "--cpus", "0.5", "--memory", "64m", "busybox", "true"]
         cases.append(Case("docker run", words))
+    cases += by_a_script(root)
     measure(cases, rounds)
     print(f"start to exit of true, {rounds} rounds\n{table(cases, bare)}\n")
     ours = cases[1]

@@ -173,10 +173,12 @@ def _exec(command: list[str], environ: dict[str, str]) -> NoReturn:
     """
     program = command[0]
     directories = [""] if "/" in program else environ.get("PATH", os.defpath).split(":")
+    places = [f"{directory}/{program}" if directory else program for directory in directories]
     refused: OSError | None = None
-    for directory in directories:
+    # First where there is something, as each attempt converts the whole environment; then all, for the reason.
+    for place in (*(one for one in places if os.access(one, os.F_OK)), *places):
         try:
-            os.execve(f"{directory}/{program}" if directory else program, command, environ)  # noqa: S606
+            os.execve(place, command, environ)  # noqa: S606
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -48,9 +48,10 @@ def contain(spec: Spec, user: User, channel: Channel, caller: Caller, name: str,
     code = EXIT_RUN_FAILED
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        channel.wait()
         _import_ahead(spec)
-        _set_stage(spec, caller, name)
+        _set_up_alone(spec, name)
+        channel.wait()
+        _set_stage(spec, caller)
         if orders.supervisor is not None:
             orders.supervisor.lay()
         code = _start(Command(spec, user, channel, caller), orders)
@@ -71,12 +72,16 @@ def _import_ahead(spec: Spec) -> None:
         import resource  # noqa: F401
 
 
-def _set_stage(spec: Spec, caller: Caller, name: str) -> None:
-    """All of the container but its cgroups, which can be shown from inside them alone."""
+def _set_up_alone(spec: Spec, name: str) -> None:
+    """What needs no map of users: the launcher writes it at this moment."""
     if "uts" in spec.namespaces:
         sethostname(spec.hostname or f"cgagent-{name.split('-')[2]}")
     if spec.net != "host":
         loopback_up()
+
+
+def _set_stage(spec: Spec, caller: Caller) -> None:
+    """The rest of the container but its cgroups, which can be shown from inside them alone."""
     if spec.time_offset is not None:
         _shift_clocks(spec.time_offset)
     os.umask(0)

@@ -209,12 +209,13 @@ def _file(path: str) -> None:
 def _mask() -> None:
     for path in _MASKED.split():
         try:
-            if os.path.isdir(path):
-                mount("tmpfs", path, "tmpfs", MS_RDONLY | _SAFE, "size=0")
-            else:
-                bind("/dev/null", path)
+            mode = os.stat(path).st_mode
         except FileNotFoundError:
             continue
+        if mode & 0o170000 == 0o040000:  # stat.S_ISDIR
+            mount("tmpfs", path, "tmpfs", MS_RDONLY | _SAFE, "size=0")
+        else:
+            bind("/dev/null", path)
     for path in _READ_ONLY:
         try:
             bind(path, path, recursive=True)
