@@ -44,7 +44,7 @@ examples:
   cgagent inject --dry-run deployment.yaml
   cgagent inject --kube-version 1.33 --entrypoint orders='/orders --port 8080' deployment.yaml
 
-exit codes: 0 done, whatever there was to inject; 1 a file can't be read or is no manifest; 2 wrong usage.
+exit codes: 0 done, whatever there was to inject; 1 a file can't be read or is no YAML; 2 wrong usage.
 """
 
 

@@ -19,7 +19,7 @@ examples:
   cgagent uninject injected.yaml | kubectl apply -f -
   kubectl get deployment orders -o yaml | cgagent uninject - | kubectl replace -f -
 
-exit codes: 0 done, whatever there was to take out; 1 a file can't be read or is no manifest; 2 wrong usage.
+exit codes: 0 done, whatever there was to take out; 1 a file can't be read or is no YAML; 2 wrong usage.
 """
 
 

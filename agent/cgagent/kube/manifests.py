@@ -29,13 +29,11 @@ INJECTED_NOW, SKIPPED, UNTOUCHED, REMOVED = "injected", "skipped", "unchanged", 
 class Outcome(Record):
     """What became of one object.
 
-        Attributes:
-            name: `deployment/orders`.
-            state: # PyYAML's two parsers count it differently.
-    _BOM = "\ufeff"
-    INJECTED_NOW, SKIPPED, UNTOUCHED (it has no pod) or REMOVED.
-            summary: how, or why not.
-            notes: what a person should know.
+    Attributes:
+        name: `deployment/orders`; of what is no object, the line where it starts.
+        state: INJECTED_NOW, SKIPPED, UNTOUCHED (it has no pod) or REMOVED.
+        summary: how, or why not.
+        notes: what a person should know.
     """
 
     __slots__ = ("name", "notes", "state", "summary")
@@ -56,8 +54,9 @@ class _Resource:
         kind = _text(node.get("kind"))
         path = template_path(_text(node.get("apiVersion")), kind)
         self.document = document
-        self.name = f"{kind or 'object'}/{_text(name) or '?'}".lower()
+        self.name = f"{kind}/{_text(name) or '?'}".lower() if kind else f"line {node.line + 1}"
         self.has_pod = path is not None
+        self.why_no_pod = "no pod in it" if kind else "no object of Kubernetes: it has no kind"
         self.template: Node | None = node if self.has_pod else None
         for step in path or ():
             self.template = self.template.get(step) if self.template else None
@@ -113,7 +112,7 @@ def _injected(text: str, text_of: TextOf, refused: set[int]) -> tuple[str, list[
     meant: dict[int, object] = {}
     for at, resource in enumerate(_resources(text)):
         if not resource.has_pod:
-            outcomes.append(Outcome(resource.name, UNTOUCHED, "no pod in it", []))
+            outcomes.append(Outcome(resource.name, UNTOUCHED, resource.why_no_pod, []))
             continue
         try:
             if at in refused:
@@ -186,7 +185,7 @@ def _in_lists(document: Document, node: Node, depth: int) -> Iterator[_Resource]
     if kind is not None and kind.text == "List" and items is not None and items.kind == SEQ and depth < 3:
         for item in items.items:
             yield from _in_lists(document, item, depth + 1)
-    elif node.kind == MAP:
+    else:
         yield _Resource(document, node)
 
 
