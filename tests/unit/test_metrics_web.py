@@ -16,8 +16,9 @@ import time
 import pytest
 
 from cgagent.errors import CgagentError
+from cgagent.metrics import guard as guard_module
 from cgagent.metrics.guard import Guard
-from cgagent.metrics.webconfig import read_web_config
+from cgagent.metrics.webconfig import WebConfig, read_web_config
 from support.sidecar import Source, serving
 from support.trees import build, v2
 
@@ -248,6 +249,22 @@ def test_a_file_that_goes_wrong_is_told_once_and_what_was_read_before_stays(tmp_
     guard.refresh()
     assert guard.headers() == (("X-Frame-Options", "same"),)
     assert source.looked == 0
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _write(tmp_path, "http_server_config:\n  headers:\n    X-Frame-Options: deny\n")
+
+    def read_and_change(path: str) -> WebConfig:
+        found = read_web_config(path)
+        monkeypatch.setattr(guard_module, "read_web_config", read_web_config)
+        _write(tmp_path, "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n")
+        return found
+
+    monkeypatch.setattr(guard_module, "read_web_config", read_and_change)
+    guard = Guard(config, lambda _: None)
+    assert guard.headers() == (("X-Frame-Options", "deny"),)
+    guard.refresh()
+    assert guard.headers() == (("X-Frame-Options", "sameorigin"),)
 
 
 def test_an_empty_file_asks_for_nothing(tmp_path: object) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
 
+from cgagent import pem
 from cgagent.errors import CgagentError
 
 TYPE_CHECKING = False
@@ -33,12 +33,12 @@ class Certificate:
         self._files = (certificate, key)
         self._complain = complain
         self._changing = threading.Lock()
-        self._signature = self._stamps()
+        self._signature = pem.stamps(self._files)
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
         """The context in force. A pair that can't be used leaves the one before in force."""
-        signature = self._stamps()
+        signature = pem.stamps(self._files)
         if signature != self._signature and self._changing.acquire(blocking=False):
             try:
                 # What is half written now will have changed again at the next connection.
@@ -56,24 +56,8 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(*self._files, _no_passphrase)
+            pem.load(context, *self._files)
         except (OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise CgagentError(f"{' and '.join(self._files)} can't be used: {reason}", _HINT) from None
         return context
-
-    def _stamps(self) -> tuple[object, ...]:
-        return tuple(map(_stamp, self._files))
-
-
-def _stamp(file: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(file)  # through the link that the kubelet swaps
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _no_passphrase() -> str:
-    """Said to OpenSSL instead of letting it ask at a terminal for an encrypted key's."""
-    raise ValueError("the key is encrypted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from cgagent import pem
 from cgagent.errors import EXIT_CONFIG, CgagentError
 from cgagent.metrics.http import HttpError
 from cgagent.metrics.webconfig import CLIENT_AUTH, Tls, WebConfig, read_web_config
@@ -36,7 +37,7 @@ class Guard:
         self._path = path
         self._complain = complain
         self._changing = threading.Lock()
-        self._signature: tuple[object, ...] = ()
+        self._signature: pem.Stamps = ()
         self._config = WebConfig(None, {}, {})
         self._context: ssl.SSLContext | None = None
         self._passwords: Passwords | None = None
@@ -44,8 +45,10 @@ class Guard:
             self._take(path)
 
     def _take(self, path: str) -> None:
+        # Looked at before it is read: what changes meanwhile is seen the next time.
+        before = pem.stamps([path])
         config = read_web_config(path)
-        signature = _signature([path, *config.files()])
+        signature = before + pem.stamps(config.files())
         context = tls_context(config.tls, path) if config.tls else None
         passwords = Passwords(config.users) if config.users else None
         self._config, self._context, self._passwords, self._signature = config, context, passwords, signature
@@ -55,7 +58,7 @@ class Guard:
         if self._path is None:
             return
         with self._changing:
-            signature = _signature([self._path, *self._config.files()])
+            signature = pem.stamps([self._path, *self._config.files()])
             if signature == self._signature:
                 return
             try:
@@ -86,19 +89,6 @@ class Guard:
             raise HttpError(401, "user and password, please", (("WWW-Authenticate", 'Basic realm="cgagent"'),))
 
 
-def _signature(files: list[str]) -> tuple[object, ...]:
-    """What changes when one of `files` does, or is replaced."""
-    return tuple(map(_stamp, files))
-
-
-def _stamp(file: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def tls_context(tls: Tls, path: str) -> ssl.SSLContext:
     """What OpenSSL needs to know; `path` is the file to name in errors.
 
@@ -113,7 +103,7 @@ def tls_context(tls: Tls, path: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion[names[tls.min_version]]
     context.maximum_version = ssl.TLSVersion[names[tls.max_version]]
     try:
-        context.load_cert_chain(tls.cert_file or "", tls.key_file, _no_passphrase)
+        pem.load(context, tls.cert_file or "", tls.key_file)
         if tls.client_ca_file:
             context.load_verify_locations(tls.client_ca_file)
     except (OSError, ValueError) as error:
@@ -124,11 +114,6 @@ def tls_context(tls: Tls, path: str) -> ssl.SSLContext:
         ) from None
     context.verify_mode = modes[tls.client_auth_type]
     return context
-
-
-def _no_passphrase() -> str:
-    """Said to OpenSSL instead of letting it ask at the terminal for an encrypted key's."""
-    raise ValueError("the key is encrypted")
 
 
 class Passwords:
