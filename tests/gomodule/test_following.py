@@ -40,7 +40,7 @@ class Service:
 
     def gets(self, procs: int, limit: int) -> None:
         """Wait until it has these."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while self.has() != (procs, limit):
             assert time.monotonic() < deadline, f"{self.has()}, not {(procs, limit)}; {self.told.end()}"
             time.sleep(0.05)

@@ -62,7 +62,7 @@ def places() -> set[str]:
     return mounts() | temporary()
 
 
-def soon(found: Callable[[], object], seconds: float = 10) -> object:
+def soon(found: Callable[[], object], seconds: float = 60) -> object:
     """What `found` gives, once it gives nothing or time is up."""
     end = time.monotonic() + seconds
     while (left := found()) and time.monotonic() < end:

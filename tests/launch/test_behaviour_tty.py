@@ -48,7 +48,7 @@ class Terminal:
 
     def read_until(self, pattern: str) -> str:
         """All output so far, once it holds `pattern`."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not re.search(pattern, self.seen):
             if time.monotonic() > end:
                 pytest.fail(f"{pattern!r} did not appear in {self.seen!r}")
@@ -59,7 +59,7 @@ class Terminal:
     def end(self) -> int:
         """The exit code."""
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=60)
         finally:
             self.process.kill()
 
@@ -158,7 +158,7 @@ class TestTheCallersTerminal:
         shown.process.send_signal(getattr(signal, f"SIG{name}"))
         shown.end()
         # After a SIGKILL somebody else puts it right, a moment later.
-        for _ in range(100):
+        for _ in range(1200):
             if shown.is_as_before():
                 return
             time.sleep(0.05)
@@ -180,7 +180,8 @@ class TestTheCallersTerminal:
     def test_without_the_option_a_typed_interrupt_reaches_the_command_once(
         self, terminal: Callable[..., Terminal]
     ) -> None:
-        shown = terminal("", "n=0; trap 'n=$((n+1))' INT; echo ready; sleep 0.6; sleep 0.1; echo times $n")
+        waiting = "until [ $n -gt 0 ]; do sleep 0.1; done; sleep 0.3"
+        shown = terminal("", f"n=0; trap 'n=$((n+1))' INT; echo ready; {waiting}; echo times $n")
         shown.read_until("ready")
         shown.type("\x03")
         assert "times 1" in shown.read_until(r"times \d")

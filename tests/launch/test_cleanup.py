@@ -103,7 +103,7 @@ def kill_at_random_moments(victims: Callable[[subprocess.Popen[bytes]], list[int
             # The victim was not there yet, or the launch went on without it: it is ended as a user would.
             process.terminate()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -160,7 +160,7 @@ class TestOrdinaryEnds:
         with subprocess.Popen(
             [CGAGENT, "run", *LIMITS, "--", "sh", "-c", command], env={**os.environ, "MARK": mark}
         ) as process:
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         assert leftovers.cgroups({process.pid}) == set()
         assert leftovers.soon(lambda: leftovers.processes(mark)) == set()
         assert leftovers.places() - before == set()
@@ -175,7 +175,7 @@ class TestOrdinaryEnds:
             with subprocess.Popen(
                 [CGAGENT, "run", *LIMITS, *options, "--", "true"], stderr=subprocess.DEVNULL
             ) as process:
-                assert process.wait(timeout=30) in (2, 125)
+                assert process.wait(timeout=60) in (2, 125)
             assert leftovers.cgroups({process.pid}) == set()
 
     def test_of_a_frozen_container_leave_nothing(self) -> None:

@@ -52,7 +52,7 @@ def measured(go_env: bool, directory: str) -> dict[str, float]:
         shown = json.loads(_ask(address, "debug/limits") or "{}")
     finally:
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=30) == 0
+        assert running.wait(timeout=60) == 0
     with open(stats, encoding="utf-8") as file:
         cpu = json.load(file)["cpu"]
     return {**cpu, "procs": shown["gomaxprocs"], "answered": answered}
@@ -60,7 +60,7 @@ def measured(go_env: bool, directory: str) -> dict[str, float]:
 
 def _ask(address: str, page: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"http://{address}/{page}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}/{page}", timeout=60) as answer:
             return str(answer.read(), "utf-8")
     except OSError:
         return None

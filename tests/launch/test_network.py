@@ -55,7 +55,7 @@ def names() -> set[str]:
 
 def wait_until_only(expected: set[str]) -> None:
     """The kernel takes a dead namespace's interfaces away in the background."""
-    for _ in range(200):
+    for _ in range(1200):
         if names() == expected:
             return
         time.sleep(0.05)
@@ -303,7 +303,7 @@ class TestSweep:
             attach(each.pid, "cgagent-1-2-3", Plan())
         containers[0].end()
         containers[1].end()
-        for _ in range(200):
+        for _ in range(1200):
             if len(names()) == 3:
                 break
             time.sleep(0.05)

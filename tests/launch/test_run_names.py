@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -31,12 +30,16 @@ def test_neither_is_one_whose_pid_another_process_has_now() -> None:
 
 
 def test_nor_one_that_is_a_zombie() -> None:
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        time.sleep(0.2)
+        os.close(writer)
+        os.read(reader, 1)
         os._exit(0)
     name = f"{names.PREFIX}{names.pid_namespace()}-{pid}-{names._start_time(pid)}"
     assert names.is_alive(name) is True
+    os.close(reader)
+    os.close(writer)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert names.is_alive(name) is False
     os.waitpid(pid, 0)
