@@ -23,8 +23,8 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 ARCHIVE = os.environ.get("CGAGENT_TEST_IMAGE") or os.path.join(ROOT, "build", "cgagent-image.tar")
 # The last release whose runtime looks at no cgroup, and one that does.
 GO_VERSIONS = ("1.24.11", "1.27.3")
-# An emulated machine is slower.
-PATIENCE = float(os.environ.get("CGAGENT_TEST_PATIENCE", "1"))
+# An emulated machine is slower: every time limit here is that many times as long.
+PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 NAMESPACE = "shop"
 PORT = 8080
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -98,7 +98,7 @@ def ready(pod: str, seconds: float = 60) -> Any:
 def http(pod: Any, port: int, path: str) -> str:
     """What a pod answers to GET `path`."""
     url = f"http://{pod['status']['podIP']}:{port}{path}"
-    return cluster("exec", "curl", "--silent", "--show-error", "--fail", "--max-time", "5", url)
+    return cluster("exec", "curl", "--silent", "--show-error", "--fail", "--max-time", f"{5 * PATIENCE:g}", url)
 
 
 def runs_with(pod: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kubernetes.node import (
     CLUSTER,
     GO_VERSIONS,
     NAMESPACE,
+    PATIENCE,
     apply,
     get,
     http,
@@ -60,14 +61,14 @@ def test_an_application_that_is_killed_starts_with_the_same_values(tmp_path: Pat
 
 def test_a_pod_ends_as_soon_with_the_sidecar_as_without(tmp_path: Path) -> None:
     manifest = pod("ending", GO)
-    manifest["spec"]["terminationGracePeriodSeconds"] = 30
+    manifest["spec"]["terminationGracePeriodSeconds"] = int(30 * PATIENCE)
     apply(injected(manifest, tmp_path, "--mode=sidecar"))
     ready("ending")
     runs_with("ending")
     start = time.monotonic()
     kubectl("delete", "pod", "ending")
     # Nowhere near the grace period: nobody was waited for and killed.
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 20 * PATIENCE
 
 
 def test_another_user_than_the_applications_is_told_of_in_words(tmp_path: Path) -> None:
@@ -102,11 +103,12 @@ def test_the_sidecar_answers_for_health_and_explains(tmp_path: Path) -> None:
 
 @pytest.fixture
 def kubectl_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugin's kubectl is the node's."""
+    """The plugin's kubectl is the node's, and its patience that of the tests."""
     command = tmp_path / "kubectl"
     command.write_text(f'#!/bin/sh\nexec {CLUSTER} kubectl "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("KUBECTL", str(command))
+    monkeypatch.setattr(kubectl_plugin, "_PATIENCE", kubectl_plugin._PATIENCE * PATIENCE)
 
 
 @pytest.mark.usefixtures("kubectl_on_path")
