@@ -54,8 +54,10 @@ def inside(name: str, container: str, *words: str) -> list[str]:
 
 
 def on_the_node(name: str) -> list[str]:
+    """With the node's own mounts and namespaces, in the application's cgroup: every level above it is seen."""
     (pid,) = pods.processes(name, "orders")
-    return [sys.executable, "-m", "cgagent", *CAPTURE, f"--pid={pid}", "-"]
+    enter = 'echo $$ > "/sys/fs/cgroup$(sed s/^0::// /proc/$0/cgroup)/cgroup.procs" && exec "$@"'
+    return ["sh", "-c", enter, str(pid), sys.executable, "-m", "cgagent", *CAPTURE, "-"]
 
 
 def furnish(directory: Path) -> None:
@@ -78,7 +80,11 @@ def plain(name: str, directory: Path) -> None:
         f"{limits}; kubectl exec POD -- cgagent capture --blank-paths -",
         inside(name, "app", BUNDLE, *CAPTURE, "-"),
     )
-    emit(f"{name}-node", f"{limits}; on the node: cgagent capture --blank-paths --pid PID -", on_the_node(name))
+    emit(
+        f"{name}-node",
+        f"{limits}; on the node, in the application's cgroup: cgagent capture --blank-paths -",
+        on_the_node(name),
+    )
 
 
 def resized(directory: Path) -> None:
@@ -93,7 +99,11 @@ def resized(directory: Path) -> None:
     how = f"guaranteed, {json.dumps(LIMITS)}, resized in place to {json.dumps(LARGER)}"
     words = inside(name, "cgagent", "cgagent", *CAPTURE, f"--pid={pid}", "-")
     emit(name, f"{how}; kubectl exec POD -c cgagent -- cgagent capture --blank-paths --pid PID -", words)
-    emit(f"{name}-node", f"{how}; on the node: cgagent capture --blank-paths --pid PID -", on_the_node(name))
+    emit(
+        f"{name}-node",
+        f"{how}; on the node, in the application's cgroup: cgagent capture --blank-paths -",
+        on_the_node(name),
+    )
 
 
 def _has(pod: Any, limits: dict[str, str]) -> bool:
