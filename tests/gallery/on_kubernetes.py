@@ -2,7 +2,7 @@
 
     CLUSTER_CPUS=8 tests/kubernetes/cluster v2 python tests/gallery/on_kubernetes.py
 
-prints each as a line `CAPTURE NAME BASE64`, as on_v2.py does, below a line `ABOUT NAME how it was taken`.
+prints each as a line `CAPTURE NAME BASE64`, as in_machine.py does, below a line `ABOUT NAME how it was taken`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sample.build import sample
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 _KEEP = "CGAGENT_KEEP_NODE"  # set: use a node that is up already, and leave it
@@ -64,6 +64,29 @@ def _furnish(directory: Path) -> None:
     node.cluster("kubectl", "create", "namespace", node.NAMESPACE)
     node.cluster("kubectl", "label", "namespace", node.NAMESPACE, node.RESTRICTED)
     node.until("a service account", lambda: node.get("serviceaccount", "default"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure comes what the node says of its pods, before they are gone."""
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections += [(f"kubectl {' '.join(words)}", _said(words)) for words in _looks()]
+    return report
+
+
+def _looks() -> Iterator[tuple[str, ...]]:
+    yield ("get", "pods", "--output=wide")
+    yield ("get", "events")
+    for name in _said(("get", "pods", "--output=name")).split():
+        yield ("logs", name, "--all-containers", "--prefix", "--tail=40")
+
+
+def _said(words: tuple[str, ...]) -> str:
+    try:
+        return node.kubectl(*words)
+    except node.NodeError as error:
+        return str(error)
 
 
 @pytest.fixture(autouse=True)
