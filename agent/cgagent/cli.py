@@ -15,7 +15,7 @@ from cgagent.parser import HELP, Parser, meant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cgagent.parser import Command
 
@@ -57,10 +57,15 @@ _HEAD, _TAIL = 700, 300
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name); return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_streams()
     name = f"cgagent {words[0]}" if words and words[0] in COMMANDS else "cgagent"
+    return guarded(name, lambda: _dispatch(words))
+
+
+def guarded(name: str, act: Callable[[], int]) -> int:
+    """The exit code of `act`, or of what it failed by, which is told in one line after `name`."""
+    _prepare_streams()
     try:
-        code = _dispatch(words)
+        code = act()
         sys.stdout.flush()
         return code
     except CgagentError as error:

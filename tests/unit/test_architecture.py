@@ -21,7 +21,7 @@ LEVELS = (
     ("watch", "completion"),
     ("commands",),
     ("cli",),
-    ("__main__", "completion.generate"),
+    ("__main__", "completion.generate", "commands.kubectl_plugin"),  # programs of their own
 )
 HOMES = {
     "yaml": "yamltext",

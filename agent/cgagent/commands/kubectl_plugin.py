@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+from cgagent.cli import guarded
 from cgagent.commands import inject, uninject
 from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
 from cgagent.kube.settings import IMAGE
@@ -66,15 +67,15 @@ def main(argv: list[str] | None = None) -> int:
         wanted = name in HELP
         print(_USAGE if wanted else f"'{printable(name)}' is not known: {_USAGE}", file=None if wanted else sys.stderr)
         return 0 if wanted else EXIT_USAGE
+    return guarded(f"kubectl cgagent {name}", lambda: _dispatch(name, command, words))
+
+
+def _dispatch(name: str, command: Command, words: list[str]) -> int:
     parser = Parser(f"kubectl cgagent {name}", command.DESCRIPTION, command.EPILOG)
     command.configure(parser)
-    try:
-        arguments = parser.parse(words)
-        if arguments is not None:
-            return command.run(arguments)
-    except CgagentError as error:
-        print(f"kubectl cgagent {name}: {error.line()}", file=sys.stderr)
-        return error.exit_code
+    arguments = parser.parse(words)
+    if arguments is not None:
+        return command.run(arguments)
     from cgagent.helptext import help_text
 
     sys.stdout.write(help_text(parser))
@@ -139,7 +140,10 @@ def _pod(arguments: Arguments) -> dict[str, object]:
     code, text = _kubectl(["get", "pod", arguments.pod, "-o", "json", *_where(arguments)], capture=True)
     if code:
         raise CgagentError(f"kubectl can't get pod {arguments.pod}", "see its message above")
-    return as_map(json.loads(text))
+    try:
+        return as_map(json.loads(text))
+    except ValueError:
+        raise CgagentError(f"kubectl says no JSON of pod {arguments.pod}: '{text[:80].strip()}'") from None
 
 
 def _annotations(pod: Mapping[str, object]) -> dict[str, object]:
