@@ -69,11 +69,13 @@ image: $(VENV)/.run ## build/cgagent-image.tar: an OCI archive for docker load a
 test-deploy: $(VENV)/.dev ## bundle, image, Compose file and systemd units in a Docker engine of the tests' own; needs root
 	pytest tests/deploy tests/sample
 
-.PHONY: test-kubernetes test-kubernetes-v2 session
+.PHONY: test-kubernetes test-kubernetes-quick test-kubernetes-v2 session
 NODE := runc containernetworking-plugins iproute2 iptables conntrack openssl curl busybox-static prometheus
 test-kubernetes: $(VENV)/.dev image ## a real node of Kubernetes, built from Go modules the first time (10 minutes); needs root
 	tests/machine/packages $(NODE)
 	pytest -p no:cacheprovider tests/kube tests/kubernetes
+test-kubernetes-quick: $(VENV)/.dev image ## a smaller choice, if the node can be had within MINUTES (35): else it says why not; needs root
+	tests/kubernetes/quick $(or $(MINUTES),35)
 session: $(VENV)/.dev image ## the session on a node that README.md shows, had again and written there; needs root
 	tests/machine/packages $(NODE)
 	CGAGENT_UPDATE_README=1 pytest -p no:cacheprovider tests/kubernetes/test_session.py
