@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from cgagent.commands import kubectl_plugin
 from golang.toolchain import UnavailableError
 from kubernetes import node
 from kubernetes.node import GO_VERSIONS, image_of
@@ -93,3 +94,13 @@ def _said(words: tuple[str, ...]) -> str:
 def _no_pods_left(_node: None) -> Iterator[None]:
     yield
     node.kubectl("delete", "pod", "--all", "--grace-period=1")
+
+
+@pytest.fixture
+def kubectl_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin's kubectl is the node's, and its patience that of the tests."""
+    command = tmp_path / "kubectl"
+    command.write_text(f'#!/bin/sh\nexec {node.CLUSTER} kubectl "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("KUBECTL", str(command))
+    monkeypatch.setattr(kubectl_plugin, "_PATIENCE", kubectl_plugin._PATIENCE * node.PATIENCE)

@@ -6,12 +6,15 @@ import json
 import os
 
 from cgagent import envfile
+from cgagent.commands import kubectl_plugin
 from kubernetes.node import NAMESPACE, PATIENCE, cgagent, get, image_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    import pytest
 
 LIMITS = {"cpu": "1500m", "memory": "256Mi"}
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
@@ -37,16 +40,27 @@ def injected(manifest: object, directory: Path, *options: str) -> str:
     file = directory / "pod.json"
     file.write_text(json.dumps(manifest))
     manifest = cgagent("inject", *options, str(file))
-    return manifest if PATIENCE == 1 else _unthrottled(manifest)
+    return manifest if PATIENCE < 5 else _unthrottled(manifest)
 
 
 def _unthrottled(manifest: str) -> str:
     """With more CPU for what is injected: under its quota an emulated one takes a minute to start Python."""
     found = json.loads(manifest)
     for container in found["spec"].get("initContainers", []):
-        for quantities in container["resources"].values():
+        for quantities in container.get("resources", {}).values():
             quantities["cpu"] = "400m"
     return json.dumps(found)
+
+
+def explained(
+    name: str, capfd: pytest.CaptureFixture[str], *options: str, namespace: str = NAMESPACE
+) -> dict[str, Any]:
+    """What `kubectl cgagent explain` says of a pod."""
+    capfd.readouterr()
+    words = ["explain", name, "--namespace", namespace, "--output", "json", *options]
+    assert kubectl_plugin.main(words) == 0, capfd.readouterr().err
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
 
 
 def limit_for(mebibytes: int) -> int:

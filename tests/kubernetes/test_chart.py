@@ -8,7 +8,19 @@ import os
 import pytest
 
 from cgagent.kube.manifests import values
-from kubernetes.node import GO_VERSIONS, NAMESPACE, ROOT, NodeError, cluster, get, kubectl, ready, runs_with, until
+from kubernetes.node import (
+    GO_VERSIONS,
+    NAMESPACE,
+    ROOT,
+    NodeError,
+    cluster,
+    get,
+    kubectl,
+    ready,
+    runs_with,
+    until,
+    warnings,
+)
 from kubernetes.pods import pod
 
 TYPE_CHECKING = False
@@ -105,8 +117,9 @@ def test_it_is_installed_upgraded_and_removed() -> None:
     helm("install", "cgagent", CHART, "--wait", "--timeout=90s")
     until("injection", lambda: injected("first"), 60)
     kubectl("create", "-f", "-", text=json.dumps(pod("charted", GO)))
-    ready("charted")
+    assert ready("charted")["status"]["qosClass"] == "Guaranteed"
     assert runs_with("charted")["environ"] == {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
+    assert warnings("charted") == []
 
     # The node has 2 CPUs: a third pod of the webhook has to find room.
     kubectl("delete", "pod", "charted", "--grace-period=1")

@@ -9,11 +9,8 @@ import time
 
 import pytest
 
-from cgagent.commands import kubectl_plugin
 from kubernetes.node import (
-    CLUSTER,
     GO_VERSIONS,
-    NAMESPACE,
     PATIENCE,
     apply,
     get,
@@ -27,12 +24,11 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import LIMITS, injected, pod, processes, sidecar_restarts
+from kubernetes.pods import LIMITS, explained, injected, pod, processes, sidecar_restarts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
 GO = GO_VERSIONS[1]
 GOMEMLIMIT = 241591910
@@ -101,16 +97,6 @@ def test_the_sidecar_answers_for_health_and_explains(tmp_path: Path) -> None:
     assert warnings("asked") == []
 
 
-@pytest.fixture
-def kubectl_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugin's kubectl is the node's, and its patience that of the tests."""
-    command = tmp_path / "kubectl"
-    command.write_text(f'#!/bin/sh\nexec {CLUSTER} kubectl "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("KUBECTL", str(command))
-    monkeypatch.setattr(kubectl_plugin, "_PATIENCE", kubectl_plugin._PATIENCE * PATIENCE)
-
-
 @pytest.mark.usefixtures("kubectl_on_path")
 def test_a_pod_that_was_never_touched_is_explained(capfd: pytest.CaptureFixture[str]) -> None:
     """By an ephemeral container, in a namespace that enforces restricted Pod Security."""
@@ -136,11 +122,3 @@ def test_in_a_shared_process_namespace_it_is_the_application_that_is_explained(
     assert document["process"]["pid"] == str(pid)
     assert document["limits"]["memory"]["bytes"] == 256 << 20
     assert document["running"]["GOMEMLIMIT"] == GOMEMLIMIT
-
-
-def explained(name: str, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What `kubectl cgagent explain` says of a pod."""
-    capfd.readouterr()
-    assert kubectl_plugin.main(["explain", name, "--namespace", NAMESPACE, "--output", "json"]) == 0
-    found: dict[str, Any] = json.loads(capfd.readouterr().out)
-    return found

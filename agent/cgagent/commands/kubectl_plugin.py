@@ -161,10 +161,12 @@ def _process(pod: Mapping[str, object], container: str) -> str:
 
 
 def _identity(spec: Mapping[str, object], container: Mapping[str, object]) -> str:
-    """`UID:GID` that the manifest names for the container; empty: it names none."""
+    """`UID:GID` that the manifest names for the container, or `UID` alone; empty: it names none."""
     security = {**as_map(spec.get("securityContext")), **as_map(container.get("securityContext"))}
     user, group = security.get("runAsUser"), security.get("runAsGroup")
-    return f"{user}:{user if group is None else group}" if isinstance(user, int) else ""
+    if not isinstance(user, int):
+        return ""
+    return f"{user}:{group}" if isinstance(group, int) else str(user)
 
 
 def _custom(identity: str) -> dict[str, object]:
@@ -174,7 +176,9 @@ def _custom(identity: str) -> dict[str, object]:
         user, _, group = identity.partition(":")
         if not (user.isdigit() and (group or user).isdigit()):
             raise UsageError(f"--run-as: '{identity}' is not a user", "write UID:GID, such as 65532:65532")
-        security |= {"runAsUser": int(user), "runAsGroup": int(group or user)}
+        security["runAsUser"] = int(user)
+        if group:  # else the image says, or it is root's: for our image as for the application's
+            security["runAsGroup"] = int(group)
         if user == "0":
             security["runAsNonRoot"] = False
     return {"securityContext": security}
