@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import time
 
 from support import go_elf
 from support.go_state import state
@@ -182,4 +183,15 @@ def build(path: str, **changes: object) -> str:
 
 def start(path: str, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Run it; whoever does so ends it. It runs, not just the interpreter's fork, when this returns."""
-    return subprocess.Popen([path], env=environ or {}, close_fds=True)
+    process = subprocess.Popen([path], env=environ or {}, close_fds=True)
+    end = time.monotonic() + 60
+    # execve closes what Popen waits for before the new program's arguments and environment are in place.
+    while process.poll() is None and _start_stack(process.pid) == 0 and time.monotonic() < end:
+        time.sleep(0.001)
+    return process
+
+
+def _start_stack(pid: int) -> int:
+    """Where its stack begins (field 28 of /proc/PID/stat), the last that execve sets; 0 before."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[25])
