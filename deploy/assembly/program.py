@@ -17,6 +17,9 @@ _IN_LIBRARY = (
     *("importlib.machinery", "runpy"),
 )
 _ENTRY = re.compile(r'^ *\{"(\w+)", (\w+)\},', re.MULTILINE)
+_OWN = ("_calls", "PyInit__calls")  # calls.c
+# Imported where it is there: of another system, or what our own code has another way without.
+_SPARED = {"_ctypes", "_json", "_winapi", "msvcrt", "nt", "os.path"}
 _FIRST_OF_BOOTSTRAP = "atexit"  # Modules/Setup.bootstrap: from here on the interpreter needs them itself
 
 
@@ -73,8 +76,11 @@ def _write_inittab(directory: str, sources: Sources, sourceless: set[str]) -> No
     names = [name for name, _ in entries]
     if _FIRST_OF_BOOTSTRAP not in names:
         raise AssemblyError(f"{config} does not look as in Python 3.11")
+    missing = sourceless - {*names, _OWN[0]} - _SPARED
+    if missing:
+        raise AssemblyError(f"no static {', '.join(sorted(missing))} in {PYTHON}: the bundle's commands import it")
     start = names.index(_FIRST_OF_BOOTSTRAP)
-    needed = [entry for at, entry in enumerate(entries) if at >= start or entry[0] in sourceless]
+    needed = [_OWN, *(entry for at, entry in enumerate(entries) if at >= start or entry[0] in sourceless)]
     with open(f"{directory}/inittab.h", "w") as header:
         header.writelines(f"extern PyObject *{function}(void);\n" for _, function in needed if function != "NULL")
         header.write("struct _inittab _PyImport_Inittab[] = {\n")
@@ -84,9 +90,10 @@ def _write_inittab(directory: str, sources: Sources, sourceless: set[str]) -> No
 
 def _link(directory: str, sources: Sources) -> bytes:
     prefix = "" if machine() == sources.architecture else f"{ARCHITECTURES[sources.architecture]}-linux-gnu-"
-    shutil.copy(os.path.join(DEPLOY, "assembly", "cgagent.c"), directory)
+    for name in ("cgagent.c", "calls.c"):
+        shutil.copy(os.path.join(DEPLOY, "assembly", name), directory)
     config = f"{sources.stdlib}/config-3.11-{sources.triplet}"
-    words = [f"{prefix}gcc", "-std=c11", "-Wall", "-Werror", "-Os", "-static", "-o", "cgagent", "cgagent.c"]
+    words = [f"{prefix}gcc", "-std=c11", "-Wall", "-Werror", "-Os", "-static", "-o", "cgagent", "cgagent.c", "calls.c"]
     # Headers and libc.a of the same packages, whatever this machine has of its own.
     words += [f"--sysroot={sources.root}", f"-I{sources.root}/usr/include/{PYTHON}"]
     words += [f"{config}/lib{PYTHON}.a", "-lz", "-lm"]

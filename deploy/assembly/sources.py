@@ -41,7 +41,7 @@ PACKAGES = (
 PYTHON = "python3.11"
 
 # The commands that start other programs and explain them: what one wants in somebody else's container.
-BUNDLE_COMMANDS = ("explain", "write", "exec", "wait", "capture")
+BUNDLE_COMMANDS = ("explain", "write", "exec", "wait", "capture", "run")
 OVERLAY_COMMANDS = ("install_bundle", "healthcheck")
 
 OWN = ("cgagent", "entry")

@@ -5,6 +5,7 @@
 All start `true` in a root file system of busybox with the same limits of CPU and memory, where they have limits.
 Needs root. crun refuses hybrid hosts, so it runs in a mount namespace without the v2 tree, entered by `nsenter`;
 what that costs is a row of its own. The benchmark has a network namespace of its own: veth makes its bridge there.
+`cgagent run` is the installed package's, and the bundle's where deploy/bundle can build it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from bench import floor
 from bench.measure import Case, measure, rounds_wanted, table
 
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MEMORY = 64 << 20
 AT_ONCE, LAUNCHES, REPEATS = 20, 100, 3
 CGAGENT = os.path.join(os.path.dirname(sys.executable), "cgagent")
@@ -98,9 +100,23 @@ def found(program: str) -> str:
     return path
 
 
-def peers(place: str, root: str, hidden: WithoutV2, command: list[str]) -> dict[str, list[str]]:
-    """How each launcher starts `command` in `root`, by name; those that are installed."""
-    ready = {"cgagent run": [CGAGENT, "run", *LIMITS, "--rootfs", root, "--", *command]}
+def build(place: str) -> str:
+    """The bundle's program; empty where it can't be built."""
+    script = os.path.join(TESTS, "..", "deploy", "bundle")
+    done = subprocess.run([script, "--output", f"{place}/bundle.tar"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"no bundle: {done.stderr.strip()}")
+        return ""
+    subprocess.run(["tar", "-C", place, "-xf", f"{place}/bundle.tar", "cgagent"], check=True)
+    return f"{place}/cgagent"
+
+
+def peers(place: str, root: str, hidden: WithoutV2, program: str, command: list[str]) -> dict[str, list[str]]:
+    """How each launcher starts `command` in `root`, by name; those that are there, the bundle's `program` too."""
+    words = ["run", *LIMITS, "--rootfs", root, "--", *command]
+    ready = {"cgagent run": [CGAGENT, *words]}
+    if program:
+        ready["cgagent run, of the bundle"] = [program, *words]
     if shutil.which("runc"):
         directory = bundle(place, root, f"bundle-{command[0]}", command)
         name = f"cgagent-test-{os.getpid()}-{command[0]}"
@@ -125,18 +141,17 @@ def by_a_script(root: str) -> list[Case]:
     """A script that makes the launcher's system calls and no more; then with the launcher's modules loaded."""
     if not all(os.path.isdir(f"{floor.BASE}/{name}") for name in (*floor.HIERARCHIES, "unified")):
         return []  # it knows the hierarchies of this kind of machine alone
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    script = f"import sys; sys.path.append({tests!r}); from bench.floor import main; main({root!r})"
+    script = f"import sys; sys.path.append({TESTS!r}); from bench.floor import main; main({root!r})"
     return [
         Case("its system calls, by a script", [sys.executable, "-c", script]),
         Case("that, and its modules loaded", [sys.executable, "-c", f"import {MODULES}; {script}"]),
     ]
 
 
-def times(place: str, root: str, hidden: WithoutV2, rounds: int) -> None:
+def times(place: str, root: str, hidden: WithoutV2, program: str, rounds: int) -> None:
     """From start to exit of `true`."""
     bare = Case("python -I -S -c pass", [sys.executable, "-I", "-S", "-c", "pass"])
-    launchers = peers(place, root, hidden, ["true"])
+    launchers = peers(place, root, hidden, program, ["true"])
     run = launchers["cgagent run"]
     cases = [bare, *(Case(name, words) for name, words in launchers.items())]
     cases += [
@@ -152,19 +167,19 @@ def times(place: str, root: str, hidden: WithoutV2, rounds: int) -> None:
     cases += by_a_script(root)
     measure(cases, rounds)
     print(f"start to exit of true, {rounds} rounds\n{table(cases, bare)}\n")
-    ours = cases[1]
-    above = (ours.median - bare.median, min(ours.wall) - min(bare.wall))
-    print(f"above the bare interpreter: {above[0] * 1e3:.1f} ms (minimum {above[1] * 1e3:.1f})")
     entering = next(case for case in cases if case.name == "nsenter alone")
-    for case in cases:
-        if case.name in ("runc run", "crun run, by nsenter"):
-            others = [entering] if "nsenter" in case.name else []
-            median = case.median - sum(other.median for other in others)
-            least = min(case.wall) - sum(min(other.wall) for other in others)
-            print(
-                f"to {case.name.split(',')[0]} ({median * 1e3:.1f} ms, minimum {least * 1e3:.1f}): "
-                f"{ours.median / median:.2f}, of the minima {min(ours.wall) / least:.2f}"
-            )
+    for ours in cases[1 : 3 if program else 2]:
+        above = (ours.median - bare.median, min(ours.wall) - min(bare.wall))
+        print(f"{ours.name}: {above[0] * 1e3:.1f} ms above the bare interpreter (minimum {above[1] * 1e3:.1f})")
+        for case in cases:
+            if case.name in ("runc run", "crun run, by nsenter"):
+                others = [entering] if "nsenter" in case.name else []
+                median = case.median - sum(other.median for other in others)
+                least = min(case.wall) - sum(min(other.wall) for other in others)
+                print(
+                    f"    to {case.name.split(',')[0]} ({median * 1e3:.1f} ms, minimum {least * 1e3:.1f}): "
+                    f"{ours.median / median:.2f}, of the minima {min(ours.wall) / least:.2f}"
+                )
 
 
 def docker_runs() -> bool:
@@ -174,10 +189,10 @@ def docker_runs() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
-def memory(place: str, root: str, hidden: WithoutV2) -> None:
+def memory(place: str, root: str, hidden: WithoutV2, program: str) -> None:
     """Proportional set size of all that a launcher keeps while its command sleeps."""
     print("\nmemory while the command runs, KiB (PSS), the command left out")
-    for name, words in peers(place, root, hidden, ["sleep", "1000"]).items():
+    for name, words in peers(place, root, hidden, program, ["sleep", "1000"]).items():
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
         time.sleep(0.5)
         parts = sorted(family(process.pid))
@@ -216,10 +231,10 @@ def label(pid: int) -> str:
         return file.read().strip()
 
 
-def at_once(place: str, root: str, hidden: WithoutV2) -> None:
+def at_once(place: str, root: str, hidden: WithoutV2, program: str) -> None:
     """Many launches, side by side."""
     print(f"\n{LAUNCHES} launches of true, {AT_ONCE} at once, seconds (median of {REPEATS})")
-    launchers = peers(os.path.join(place, "many"), root, hidden, ["true"])
+    launchers = peers(os.path.join(place, "many"), root, hidden, program, ["true"])
     # Names of containers must differ: the last word is the one that xargs fills in.
     for name, words in launchers.items():
         if name.startswith(("runc", "crun")):
@@ -249,9 +264,10 @@ def main() -> None:
     hidden = WithoutV2()
     try:
         root = busybox_root(place)
-        times(place, root, hidden, rounds_wanted(40))
-        memory(os.path.join(place, "memory"), root, hidden)
-        at_once(place, root, hidden)
+        program = build(place)
+        times(place, root, hidden, program, rounds_wanted(40))
+        memory(os.path.join(place, "memory"), root, hidden, program)
+        at_once(place, root, hidden, program)
     finally:
         hidden.end()
         shutil.rmtree(place)

@@ -24,6 +24,7 @@ from cgagent.launch.syscalls import (
     mount,
     mount_setattr,
     prctl,
+    prlimit,
     unshare,
 )
 
@@ -99,12 +100,10 @@ class Command:
 
 
 def _limit(ulimit: Ulimit) -> None:
-    import resource
-
     try:
-        resource.setrlimit(ulimit.number, (ulimit.soft, ulimit.hard))
-    except (ValueError, OSError):
-        present = resource.getrlimit(ulimit.number)[1]
+        prlimit(0, ulimit.number, (ulimit.soft, ulimit.hard))
+    except OSError:
+        present = prlimit(0, ulimit.number)[1]
         hint = "give no more, or start with CAP_SYS_RESOURCE"
         raise failure(f"--ulimit {ulimit.name}: {ulimit.hard} is above the hard limit of {present}", hint) from None
 

@@ -68,8 +68,6 @@ def _import_ahead(spec: Spec) -> None:
     """Load what the command's last steps need, while the modules can be found."""
     if spec.tty:
         import cgagent.launch.tty  # noqa: F401
-    if spec.ulimits:
-        import resource  # noqa: F401
 
 
 def _set_up_alone(spec: Spec, name: str) -> None:

@@ -17,6 +17,7 @@ from cgagent.launch.channel import Caller, Channel, Orders
 from cgagent.launch.failure import failure, reason, refused
 from cgagent.launch.identity import User, find_user, map_ids
 from cgagent.launch.init import contain
+from cgagent.launch.resources import UNLIMITED
 from cgagent.launch.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -28,6 +29,7 @@ from cgagent.launch.syscalls import (
     SI_KERNEL,
     SIGINFO_SIZE,
     clone,
+    prlimit,
     signalfd,
 )
 
@@ -400,13 +402,11 @@ def _seccomp(spec: Spec) -> bytes:
 
 def _raise_hard_limit(pid: int, number: int, hard: int) -> None:
     """Give PID 1 the room that its user namespace could not give it."""
-    import resource
-
-    soft, present = resource.prlimit(pid, number)
-    if present != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > present):
+    soft, present = prlimit(pid, number)
+    if present != UNLIMITED and (hard == UNLIMITED or hard > present):
         try:
-            resource.prlimit(pid, number, (soft, hard))
-        except (PermissionError, ValueError):
+            prlimit(pid, number, (soft, hard))
+        except PermissionError:
             pass  # setting it inside fails, and says so
 
 

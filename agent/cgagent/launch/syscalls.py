@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from _ctypes import CFuncPtr, _SimpleCData, dlopen, dlsym, get_errno
-
-# FUNCFLAG_* of CPython's Modules/_ctypes/ctypes.h
-_CDECL, _PYTHONAPI, _USE_ERRNO = 0x1, 0x4, 0x8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer as Buffer
 
 # linux/sched.h
 CLONE_NEWTIME = 0x00000080
@@ -84,6 +82,8 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 
+_UNLIMITED = (1 << 64) - 1  # linux/resource.h: RLIM64_INFINITY
+
 SIGCHLD = 17
 
 # asm-generic/siginfo.h: sent by the kernel, as by a terminal
@@ -113,38 +113,53 @@ MACHINES = tuple(_CALLS)
 _SYS = _CALLS.get(os.uname().machine, {})
 
 
-# _SimpleCData is generic in its stub alone.
-class _Long(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "l"
+if not TYPE_CHECKING and "_calls" in sys.builtin_module_names:
+    # The bundle is static and can load no library: it has these in C, deploy/assembly/calls.c.
+    from _calls import address as _address
+    from _calls import function as _function
+    from _calls import get_errno
 
+    _with_interpreter, _Long, _buffer = _function, int, bytearray
+else:
+    from _ctypes import CFuncPtr, _SimpleCData, dlopen, dlsym, get_errno
 
-class _Pointer(_SimpleCData):  # type: ignore[type-arg]
-    """The address of a bytes object's content."""
+    # FUNCFLAG_* of CPython's Modules/_ctypes/ctypes.h
+    _CDECL, _PYTHONAPI, _USE_ERRNO = 0x1, 0x4, 0x8
 
-    _type_ = "z"
+    # _SimpleCData is generic in its stub alone.
+    class _Long(_SimpleCData):  # type: ignore[type-arg]
+        _type_ = "l"
 
+    class _Pointer(_SimpleCData):  # type: ignore[type-arg]
+        _type_ = "z"
 
-class _Byte(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "b"
+    class _Byte(_SimpleCData):  # type: ignore[type-arg]
+        _type_ = "b"
 
+    class _Function(CFuncPtr):
+        _flags_ = _CDECL | _USE_ERRNO
+        _restype_ = _Long
 
-class _Function(CFuncPtr):
-    _flags_ = _CDECL | _USE_ERRNO
-    _restype_ = _Long
+    class _WithInterpreter(CFuncPtr):
+        """A call that keeps the GIL: cloning, and what the interpreter wants to hear around it."""
 
+        _flags_ = _CDECL | _PYTHONAPI | _USE_ERRNO
+        _restype_ = _Long
 
-class _WithInterpreter(CFuncPtr):
-    """A call that keeps the GIL: cloning, and what the interpreter wants to hear around it."""
+    _LIBC = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
 
-    _flags_ = _CDECL | _PYTHONAPI | _USE_ERRNO
-    _restype_ = _Long
+    def _function(name: str) -> Callable[..., int]:
+        return _Function(dlsym(_LIBC, name))
 
+    def _with_interpreter(name: str) -> Callable[..., int]:
+        return _WithInterpreter(dlsym(_LIBC, name))
 
-_LIBC = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
+    def _buffer(size: int) -> Buffer:
+        return (_Byte * size)()
 
-
-def _function(name: str) -> Callable[..., int]:
-    return _Function(dlsym(_LIBC, name))
+    def _address(data: bytes) -> bytes:
+        """Where the content of `data` lies, as a pointer in memory."""
+        return memoryview(_Pointer(data)).tobytes()
 
 
 _syscall = _function("syscall")
@@ -156,12 +171,13 @@ _unshare = _function("unshare")
 _setns = _function("setns")
 _sethostname = _function("sethostname")
 _statfs = _function("statfs")
+_prlimit = _function("prlimit")
 _socket = _function("socket")
 _ioctl = _function("ioctl")
-_clone_call = _WithInterpreter(dlsym(_LIBC, "syscall"))
-_before_fork = _WithInterpreter(dlsym(_LIBC, "PyOS_BeforeFork"))
-_after_fork_child = _WithInterpreter(dlsym(_LIBC, "PyOS_AfterFork_Child"))
-_after_fork_parent = _WithInterpreter(dlsym(_LIBC, "PyOS_AfterFork_Parent"))
+_clone_call = _with_interpreter("syscall")
+_before_fork = _with_interpreter("PyOS_BeforeFork")
+_after_fork_child = _with_interpreter("PyOS_AfterFork_Child")
+_after_fork_parent = _with_interpreter("PyOS_AfterFork_Parent")
 
 
 def _check(result: int, what: str) -> int:
@@ -247,9 +263,21 @@ def _attach(tree: int, target: str, what: str) -> None:
 
 def statfs_type(path: str) -> int:
     """The magic number of the file system that holds `path`: statfs(2), f_type."""
-    buffer = (_Byte * 256)()
+    buffer = _buffer(256)
     _check(_statfs(_path(path), buffer), f"statfs {path}")
     return int.from_bytes(memoryview(buffer).cast("B")[:8], sys.byteorder)
+
+
+def prlimit(pid: int, number: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
+    """prlimit(2): set the soft and hard limit `number` of a process (0: ours), -1 for none; what they were.
+
+    Here, as the module `resource` is a library to load, and the bundle has none.
+    """
+    before = _buffer(16)
+    after = limits and b"".join((one & _UNLIMITED).to_bytes(8, sys.byteorder) for one in limits)
+    _check(_prlimit(pid, number, after, before), f"prlimit {number}")
+    words = memoryview(before).cast("B").cast("q")
+    return words[0], words[1]
 
 
 def unshare(flags: int) -> None:
@@ -308,7 +336,7 @@ def seccomp_listener(program: bytes, flags: int) -> int:
 
 def _fprog(program: bytes) -> bytes:
     """A struct sock_fprog: unsigned short len, padding to a pointer, the pointer to `program`, which must live on."""
-    return (len(program) // 8).to_bytes(8, sys.byteorder) + memoryview(_Pointer(program)).tobytes()
+    return (len(program) // 8).to_bytes(8, sys.byteorder) + _address(program)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
@@ -322,7 +350,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 def capget_permitted() -> int:
     """The permitted capabilities of the calling thread, as a mask: capget(2)."""
     header = _LINUX_CAPABILITY_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4)
-    data = (_Byte * 24)()
+    data = _buffer(24)
     _check(_syscall(_SYS["capget"], header, data), "capget")
     words = memoryview(data).cast("B")
     return int.from_bytes(words[4:8], sys.byteorder) | int.from_bytes(words[16:20], sys.byteorder) << 32

@@ -6,15 +6,15 @@ import _socket
 import fcntl
 import os
 import select
-import termios
 import time
+from _struct import pack, unpack
 
 from cgagent.launch.syscalls import bind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from cgagent.launch.channel import Channel
     from cgagent.launch.identity import User
@@ -22,13 +22,26 @@ else:
     import _signal as signal
 
 # asm-generic/ioctls.h
+TCGETS = 0x5401
+TCSETS = 0x5402
+TCSETSW = 0x5403
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
 TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
+
+# asm-generic/termbits.h: struct termios has four words of flags, then the line discipline and 19 characters. By
+# hand, as the module `termios` is a library to load, and the bundle has none.
+_SETTINGS = 36
+IGNBRK, BRKINT, PARMRK, ISTRIP, INLCR, IGNCR, ICRNL, IXON = 0x1, 0x2, 0x8, 0x20, 0x40, 0x80, 0x100, 0x400
+OPOST = 0x1
+CSIZE, CS8, PARENB = 0x30, 0x30, 0x100
+ISIG, ICANON, ECHO, ECHONL, IEXTEN = 0x1, 0x2, 0x8, 0x40, 0x8000
 
 _END_OF_INPUT = b"\x04"
 _CHUNK = 65536
 _PATIENCE = 1.0  # seconds for the last output to be taken
-_IFLAG, _OFLAG, _CFLAG, _LFLAG = range(4)
 
 
 def take_terminal(channel: Channel, user: User) -> None:
@@ -46,7 +59,7 @@ def take_terminal(channel: Channel, user: User) -> None:
         os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         bind(path, "/dev/console")
     os.setsid()
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    fcntl.ioctl(slave, TIOCSCTTY, 0)
     for fd in range(3):
         os.dup2(slave, fd)
     os.close(master)
@@ -69,9 +82,9 @@ class Terminal:
         if not ancillary:
             raise EOFError
         self._master = int.from_bytes(ancillary[0][2][:4], "little")
-        self.saved: tuple[int, list[Any]] | None = None
+        self.saved: tuple[int, bytes] | None = None
         if os.isatty(0):
-            self.saved = (fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3), termios.tcgetattr(0))
+            self.saved = (fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3), fcntl.ioctl(0, TCGETS, bytes(_SETTINGS)))
         self.resize()
 
     def begin(self) -> None:
@@ -89,14 +102,14 @@ class Terminal:
     def resize(self) -> None:
         """Give the command's terminal the size of the caller's; it hears of it by SIGWINCH."""
         if self.saved is not None:
-            size = fcntl.ioctl(self.saved[0], termios.TIOCGWINSZ, bytes(8))
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+            size = fcntl.ioctl(self.saved[0], TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(self._master, TIOCSWINSZ, size)
 
     def restore(self) -> None:
         """Put the caller's terminal back as it was."""
         if self.saved is not None:
-            # Not TCSADRAIN: the reader of the terminal may have gone with the launcher.
-            termios.tcsetattr(self.saved[0], termios.TCSANOW, self.saved[1])
+            # Not TCSETSW, which waits: the reader of the terminal may have gone with the launcher.
+            fcntl.ioctl(self.saved[0], TCSETS, self.saved[1])
 
     def finish(self) -> None:
         """Wait until the last output is taken, then restore."""
@@ -113,21 +126,13 @@ class Terminal:
 
 
 def _make_raw(fd: int) -> None:
-    attributes = termios.tcgetattr(fd)
-    attributes[_IFLAG] &= ~(
-        termios.BRKINT
-        | termios.ICRNL
-        | termios.IGNBRK
-        | termios.IGNCR
-        | termios.INLCR
-        | termios.ISTRIP
-        | termios.IXON
-        | termios.PARMRK
-    )
-    attributes[_OFLAG] &= ~termios.OPOST
-    attributes[_CFLAG] = attributes[_CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    attributes[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
-    termios.tcsetattr(fd, termios.TCSADRAIN, attributes)
+    settings = fcntl.ioctl(fd, TCGETS, bytes(_SETTINGS))
+    iflag, oflag, cflag, lflag = unpack("=4I", settings[:16])
+    iflag &= ~(BRKINT | ICRNL | IGNBRK | IGNCR | INLCR | ISTRIP | IXON | PARMRK)
+    oflag &= ~OPOST
+    cflag = cflag & ~(CSIZE | PARENB) | CS8
+    lflag &= ~(ECHO | ECHONL | ICANON | IEXTEN | ISIG)
+    fcntl.ioctl(fd, TCSETSW, pack("=4I", iflag, oflag, cflag, lflag) + settings[16:])
 
 
 def _relay(master: int) -> NoReturn:

@@ -1,7 +1,7 @@
 """Where cgagent starts in its bundle and in its image.
 
 The bundle is one static program that holds the commands that start other programs, and those alone. In the image
-it stands beside a whole Python, to which it hands what it has not got itself: the sidecar, the launcher, the webhook.
+it stands beside a whole Python, to which it hands what it has not got itself: the sidecar, the webhook.
 """
 
 import os
