@@ -66,7 +66,7 @@ def _text(path: str) -> str:
         return file.read()
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 90) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if holds():
