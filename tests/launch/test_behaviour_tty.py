@@ -86,6 +86,10 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
+# Waits for an interrupt, and a moment longer for one too many.
+COUNTED = "n=0; trap 'n=$((n+1))' INT; echo ready; until [ $n -gt 0 ]; do sleep 0.1; done; sleep 0.3; echo times $n"
+
+
 class TestOwnTerminal:
     def test_is_the_first_of_the_containers_own(self, terminal: Callable[..., Terminal]) -> None:
         seen = terminal("--tty", "tty; test -t 0 && test -t 1 && test -t 2 && echo all").read_until("all")
@@ -105,8 +109,7 @@ class TestOwnTerminal:
         terminal("--tty", "echo to the terminal > /dev/tty").read_until("to the terminal")
 
     def test_a_typed_interrupt_reaches_the_command_once(self, terminal: Callable[..., Terminal]) -> None:
-        trap = "n=0; trap 'n=$((n+1))' INT; echo ready; sleep 0.6; sleep 0.1; echo times $n"
-        shown = terminal("--tty", trap)
+        shown = terminal("--tty", COUNTED)
         shown.read_until("ready")
         shown.type("\x03")
         assert "times 1" in shown.read_until(r"times \d")
@@ -180,8 +183,7 @@ class TestTheCallersTerminal:
     def test_without_the_option_a_typed_interrupt_reaches_the_command_once(
         self, terminal: Callable[..., Terminal]
     ) -> None:
-        waiting = "until [ $n -gt 0 ]; do sleep 0.1; done; sleep 0.3"
-        shown = terminal("", f"n=0; trap 'n=$((n+1))' INT; echo ready; {waiting}; echo times $n")
+        shown = terminal("", COUNTED)
         shown.read_until("ready")
         shown.type("\x03")
         assert "times 1" in shown.read_until(r"times \d")
