@@ -29,6 +29,7 @@ HOMES = {
     "prometheus_client": "metrics",
     "bcrypt": "metrics",
     "pyroute2": "launch",
+    "_calls": "launch",  # the bundle's own, in C
     "shtab": "completion",
 }
 _PACKAGE = os.path.dirname(os.path.abspath(cgagent.__file__))
