@@ -12,8 +12,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from _typeshed import ReadableBuffer as Buffer
+    from typing import Any
 
 # linux/sched.h
 CLONE_NEWTIME = 0x00000080
@@ -154,7 +153,7 @@ else:
     def _with_interpreter(name: str) -> Callable[..., int]:
         return _WithInterpreter(dlsym(_LIBC, name))
 
-    def _buffer(size: int) -> Buffer:
+    def _buffer(size: int) -> Any:
         return (_Byte * size)()
 
     def _address(data: bytes) -> bytes:
