@@ -31,8 +31,6 @@ HOMES = {
     "pyroute2": "launch",
     "_calls": "launch",  # the bundle's own, in C
     "shtab": "completion",
-    "_calls": "launch.syscalls",  # the static program's own, in C: deploy/assembly/calls.c
-    "_typeshed": "launch.syscalls",  # for types alone
 }
 _PACKAGE = os.path.dirname(os.path.abspath(cgagent.__file__))
 
