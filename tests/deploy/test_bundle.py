@@ -142,8 +142,9 @@ def test_the_commands_environment_is_as_it_was(bundle: str) -> None:
 
 
 def test_the_command_has_the_signals_that_programs_expect(bundle: str) -> None:
-    words = [bundle, "exec", "--cpu-limit", "1", "--limits-from", "given", "--", "grep", "^Sig[^Q]", "/proc/self/status"]
-    assert run(words).stdout == run(["grep", "^Sig[^Q]", "/proc/self/status"]).stdout
+    signals = ["grep", "^Sig[^Q]", "/proc/self/status"]
+    words = [bundle, "exec", "--cpu-limit", "1", "--limits-from", "given", "--", *signals]
+    assert run(words).stdout == run(signals).stdout
 
 
 def test_it_takes_a_capture_and_reads_it(bundle: str, tmp_path: object) -> None:
