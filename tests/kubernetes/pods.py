@@ -48,7 +48,8 @@ def _unthrottled(manifest: str) -> str:
     found = json.loads(manifest)
     for container in found["spec"].get("initContainers", []):
         for quantities in container.get("resources", {}).values():
-            quantities["cpu"] = "400m"
+            if quantities.get("cpu") == "100m":
+                quantities["cpu"] = "400m"
     return json.dumps(found)
 
 
