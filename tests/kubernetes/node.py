@@ -80,7 +80,7 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
                 return found
         except (NodeError, ValueError, KeyError, IndexError) as error:
             last = error
-        time.sleep(0.1)
+        time.sleep(0.1 * PATIENCE)  # each look costs an emulated machine seconds that the node needs
     raise AssertionError(f"{what} did not come about in {seconds * PATIENCE:g} s; last: {last}")
 
 
