@@ -145,7 +145,7 @@ def test_what_was_added_by_others_meanwhile_stays() -> None:
         (["--mode=sidecar", "--hook=exit:88", "--kube-version=1.35"], "--hook: exit:88 needs Kubernetes 1.36"),
         (["--memory-ratio=2"], "--memory-ratio: '2' is not a ratio"),
         (["--entrypoint=app"], "--entrypoint: 'app' names no command"),
-        (["--entrypoint=app='x"], "--entrypoint: ''x': no closing quotation"),
+        (["--entrypoint=app='X"], "--entrypoint: ''X': no closing quotation"),
         (["-o", "xml"], "--output: 'xml' is not known"),
     ],
 )

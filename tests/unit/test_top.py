@@ -152,13 +152,19 @@ def test_a_process_that_ends_is_gone_at_the_next_look(
         followed.close()
 
 
-def test_what_is_no_go_program_is_not_shown(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_go_program_is_not_shown_and_remembered_no_longer_than_it_lives(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = [start(), str(os.getpid())]
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: [*pids, "self"] if path == "/proc" else real(path))
     followed = Processes(Policy())
     try:
         assert [row.pid for row in followed.look()] == [int(pids[0])]
+        assert {pid for pid, _ in followed._others} == {os.getpid()}
+        del pids[1]
+        followed.look()
+        assert followed._others == set()
     finally:
         followed.close()
 

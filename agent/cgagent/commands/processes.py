@@ -109,6 +109,7 @@ class Processes:
         rows = {pid: row for pid in pids if (row := self._row(pid)) is not None}
         for pid in set(self._programs) - set(rows):
             self._programs.pop(pid).close()
+        self._others = {one for one in self._others if one[0] in pids}
         self._before = rows
         return list(rows.values())
 

@@ -180,4 +180,4 @@ def _words(text: str, what: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"{what}: '{text}': {error}".lower(), "quote it as for a shell") from None
+        raise UsageError(f"{what}: '{text}': {str(error).lower()}", "quote it as for a shell") from None
