@@ -434,16 +434,18 @@ class TestNamespaceThatIsMountedOnTheHost:
 
     def test_may_be_where_mountinfo_escapes_the_name(self) -> None:
         place = f"/cgagent-test-{os.getpid()} a\tb"
-        script = 'touch "$0/ns" && mount --bind /proc/self/ns/uts "$0/ns" && exec "$@"'
+        count = 'grep -c " - nsfs " /proc/self/mountinfo'  # container engines have some mounted too
+        script = f'touch "$0/ns" && mount --bind /proc/self/ns/uts "$0/ns" && {count} && exec "$@"'
         os.mkdir(place)
         try:
             words = ["unshare", "-m", "sh", "-c", script, place, CGAGENT, "run", "--", "cat", "/proc/self/mountinfo"]
             done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         finally:
             shutil.rmtree(place)
-        kinds = [line.partition(" - ")[2].split(" ")[0] for line in done.stdout.splitlines()]
+        mounted, *lines = done.stdout.splitlines()
+        kinds = [line.partition(" - ")[2].split(" ")[0] for line in lines]
         assert (done.returncode, done.stderr) == (0, "")
-        assert kinds.count("nsfs") == 2
+        assert kinds.count("nsfs") == int(mounted) >= 1
         assert kinds.index("nsfs") > max(at for at, kind in enumerate(kinds) if kind.startswith("cgroup"))
 
     @needs_v1

@@ -181,7 +181,7 @@ class Launch:
             if VOLATILE.match(line) or (is_cgroup_mount and not self._shows_limits(fields[-1])):
                 continue
             if len(fields) > 8 and fields[0].isdigit() and ":" in fields[2]:
-                if fields[4].startswith(("/root/", "/run/", "/tmp/", "/var/")):
+                if fields[4].startswith(("/root/", "/run/", "/srv/", "/tmp/", "/var/")):
                     continue  # the host's, which come and go
                 line = " ".join(fields[3:])  # mountinfo: IDs and device numbers
             lines.append(re.sub(r"\bcgagent-\d+", "cgagent-PID", line))
