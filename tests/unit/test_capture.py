@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
@@ -20,6 +21,7 @@ from cgagent.capture.blanking import blanked, shortened
 from cgagent.capture.take import take
 from cgagent.cgroup.mounts import parse_mountinfo
 from cgagent.cli import main
+from cgagent.commands.capture import _as_it_reads_them
 from cgagent.host import FILE_LIMIT, Host, ReadError
 from support import tar
 from support.accounts import NOBODY, runs_python
@@ -355,3 +357,17 @@ def test_a_terminal_gets_no_archive() -> None:
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     says = "cgagent capture: standard output is a terminal: send it to a file: cgagent capture - > FILE.tar.gz"
     assert (done.returncode, done.stdout.decode().strip()) == (2, says)
+
+
+def test_what_another_namespace_reads_is_had_where_our_parent_ignores_the_end_of_children() -> None:
+    """An ignored SIGCHLD outlives exec(2), and the kernel then reaps every child itself."""
+    usually = _as_it_reads_them(str(os.getpid()))
+    if usually is None:
+        pytest.skip("no cgroup namespace may be entered here")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        found = _as_it_reads_them(str(os.getpid()))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert found is not None
+    assert found[0] == usually[0]

@@ -103,7 +103,7 @@ def _as_it_reads_them(pid: str) -> tuple[str, str] | None:
     try:
         from cgagent.launch.syscalls import CLONE_NEWCGROUP, setns
     except ImportError:
-        return None  # the bundle has no ctypes
+        return None  # a Python without ctypes
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -120,5 +120,8 @@ def _as_it_reads_them(pid: str) -> tuple[str, str] | None:
     os.close(writer)
     with open(reader, "rb") as pipe:
         texts = pipe.read().decode("utf-8", "surrogateescape").split("\0")
-    _, status = os.waitpid(child, 0)
-    return (texts[0], texts[1]) if status == 0 and len(texts) == 3 else None
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # who started us has SIGCHLD ignored: the kernel has reaped it
+    return (texts[0], texts[1]) if len(texts) == 3 else None
