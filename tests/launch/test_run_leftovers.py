@@ -125,6 +125,8 @@ def test_gc_says_what_it_removed() -> None:
     finally:
         os.rmdir(f"{place}/cgagent-test-{os.getpid()}")
     assert f"removed {place}/cgagent-test-{os.getpid()}/{name}\n" in done.stdout
+    *removed, count = done.stdout.splitlines()
+    assert count == (f"{len(removed)} leftovers removed" if len(removed) != 1 else "1 leftover removed")
 
 
 def test_gc_leaves_the_living_alone() -> None:

@@ -40,7 +40,7 @@ def collect() -> int:
     removed += _links()
     for directory in removed:
         sys.stdout.write(f"removed {directory}\n")
-    sys.stdout.write(f"{len(removed)} leftovers removed\n")
+    sys.stdout.write(f"{len(removed)} leftover{'' if len(removed) == 1 else 's'} removed\n")
     return 0
 
 
