@@ -104,11 +104,19 @@ def test_less_than_the_level_is_not_written(written: int) -> None:
     assert b"msg=yes" in os.read(written, 4096)
 
 
-def test_a_line_longer_than_a_pipe_takes_at_once_is_cut(written: int) -> None:
-    Log().info("x" * 100_000)
+@pytest.mark.parametrize("text", ["x" * 100_000, "\0" * 4000, "\N{GRINNING FACE}" * 4000])
+@pytest.mark.parametrize("style", ["logfmt", "json"])
+def test_texts_are_cut_until_the_line_is_one_that_a_pipe_takes_at_once(written: int, style: str, text: str) -> None:
+    fields = {f"field{number}": text for number in range(15)}
+    Log(style).info(text, count=3, **fields)
     line = os.read(written, 65536)
-    assert len(line) == 4096
-    assert line.endswith(b"...\n")
+    assert len(line) <= 4096
+    assert line.count(b"...") == 16
+    assert line.endswith(b"\n")
+    if style == "json":
+        found = json.loads(line)
+        assert found["count"] == 3
+        assert all(found[name].endswith("...") for name in fields)
 
 
 def test_a_reader_that_stopped_reading_holds_nobody(written: int) -> None:

@@ -16,6 +16,9 @@ FORMATS = ("logfmt", "json")
 _STDERR = 2
 # PIPE_BUF: a pipe that poll(2) calls writable takes as much at once, and whole.
 _LONGEST = 4096
+# Characters of each text, the first with which a line fits: it is a line of its format at any length. The last always
+# fits: an escaped character is 12 bytes at most, and no line has twenty fields.
+_TEXTS = (_LONGEST, 1024, 256, 64, 16)
 
 
 class Log:
@@ -49,12 +52,14 @@ class Log:
     def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
         if LEVELS.index(level) < LEVELS.index(self.level):
             return
-        every = {"time": _timestamp(time.time()), "level": level, "msg": message, **fields}
-        line = _json(every) if self.style == "json" else _logfmt(every)
-        data = line.encode("utf-8", "backslashreplace")
-        if len(data) >= _LONGEST:
-            data = data[: _LONGEST - 4] + b"..."
-        _put(data + b"\n")
+        told = {"msg": message, **fields}
+        for longest in _TEXTS:
+            shown: dict[str, object] = {"time": _timestamp(time.time()), "level": level}
+            shown |= {name: _shortened(value, longest) for name, value in told.items()}
+            data = (_json(shown) if self.style == "json" else _logfmt(shown)).encode("utf-8", "backslashreplace")
+            if len(data) < _LONGEST:
+                _put(data + b"\n")
+                return
 
 
 def _put(data: bytes) -> None:
@@ -66,6 +71,13 @@ def _put(data: bytes) -> None:
             os.write(_STDERR, data)
     except OSError:
         pass  # there is nowhere left to say it
+
+
+def _shortened(value: object, longest: int) -> object:
+    if isinstance(value, int | float | None):
+        return value
+    text = str(value)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def _timestamp(now: float) -> str:
@@ -87,5 +99,4 @@ def _quoted(text: str) -> str:
 def _json(fields: dict[str, object]) -> str:
     import json  # 1.4 MiB, for those who ask for it
 
-    plain = (int, float, bool, type(None))
-    return json.dumps({name: value if isinstance(value, plain) else str(value) for name, value in fields.items()})
+    return json.dumps(fields)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _APART = 0.1  # seconds between the two readings that have to agree
 _LEAST_MARGIN = 4 << 20
-_TRIES = 3
+_TRIES = 16
 
 
 class Change(Record):
@@ -101,7 +101,8 @@ def apply_limit(program: Program, change: Change) -> None:
         current = int.from_bytes(program.image.read_all(address, 8), "little")
         if current == change.new:
             return
-        # The program has set it at this very moment; what is mixed of both is not left behind.
+        # The program has set it at this very moment; what is mixed of both is not left behind. A program that does so
+        # every time ends it itself, with the value that it sets next.
     raise LiveError("the program keeps setting its memory limit", UNSETTLED, "see what does so in it")
 
 
