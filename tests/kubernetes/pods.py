@@ -44,8 +44,8 @@ def injected(manifest: object, directory: Path, *options: str) -> str:
 
 
 def _unthrottled(manifest: str) -> str:
-    """With more CPU for what is injected: under its quota an emulated one takes a minute to start Python."""
-    found = json.loads(manifest)
+    """With more CPU and time for what is injected: under its quota an emulated one takes a minute to start Python."""
+    found = json.loads(manifest.replace("--timeout=60s", f"--timeout={60 * PATIENCE:g}s"))
     for container in found["spec"].get("initContainers", []):
         for quantities in container.get("resources", {}).values():
             if quantities.get("cpu") == "100m":

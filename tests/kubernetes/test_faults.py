@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from kernel.cgroups import mode
 from kubernetes.node import (
     GO_VERSIONS,
     PATIENCE,
@@ -53,15 +54,20 @@ def test_an_application_that_is_killed_for_memory_is_counted_by_the_sidecar(tmp_
     apply(injected(manifest, tmp_path, "--mode=sidecar", "--share-process-namespace"))
     ready("hungry")
     until("the target", lambda: metric("hungry", KILLS) == 0, 30)
+    counted = 0.0
     for number in (1, 2):
         with pytest.raises(NodeError):
             http(get("pod", "hungry"), 8080, HEAVY)
         until("the restart", lambda number=number: restarts("hungry", "app") == number, 90)  # type: ignore[misc]
         assert last_end(get("pod", "hungry")["status"]["containerStatuses"][0]) == "OOMKilled"
         runs_with("hungry")
-        until("the count", lambda number=number: metric("hungry", KILLS) == number, 30)  # type: ignore[misc]
+        until("the count", lambda before=counted: metric("hungry", KILLS) > before, 30)  # type: ignore[misc]
+        counted = metric("hungry", KILLS)
+        # With memory.oom.group, which v2's containers have, the kernel counts whom it chose once more among the group
+        # (mm/oom_kill.c, oom_kill_process).
+        assert number <= counted <= number * (2 if mode() == "v2" else 1)
     said = kubectl("logs", "hungry", "-c", "cgagent")
-    assert said.count("the kernel has killed for want of memory") == 2
+    assert 2 <= said.count("the kernel has killed for want of memory") <= counted
 
 
 # Takes all the memory of the cgroup it is put into.
