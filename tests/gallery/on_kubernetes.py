@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 GO = node.GO_VERSIONS[1]
-DRIVER = os.environ.get("CLUSTER_DRIVER", "cgroupfs")
 LIMITS = {"cpu": "2500m", "memory": "384Mi"}
 LARGER = {"cpu": "3500m", "memory": "512Mi"}
 RESOURCES = {
@@ -36,9 +34,9 @@ BUNDLE = "/run/cgagent/cgagent"
 
 def emit(name: str, about: str, words: list[str]) -> None:
     """Run a command that writes a capture to standard output, and print it as a line."""
-    name = f"kubernetes-{DRIVER}-v2-{name}"
+    name = f"kubernetes-cgroupfs-v2-{name}"
     done = subprocess.run(words, capture_output=True, check=False)
-    print("ABOUT", name, f"Kubernetes {version()}, driver {DRIVER}, cgroup v2 alone, {about}", flush=True)
+    print("ABOUT", name, f"Kubernetes {version()}, driver cgroupfs, cgroup v2 alone, {about}", flush=True)
     print("CAPTURE", name, base64.b64encode(done.stdout).decode(), flush=True)
     if done.returncode:
         print(f"{name}: {done.stderr.decode()}", flush=True)
