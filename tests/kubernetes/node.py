@@ -110,9 +110,16 @@ def runs_with(pod: str) -> dict[str, Any]:
 
 
 def metric(pod: str, name: str, port: int = 9101) -> float:
-    """The value of the sidecar's metric `name`."""
+    """The value of the sidecar's metric `name`.
+
+    Raises:
+        KeyError: it has none at present.
+    """
     lines = http(get("pod", pod), port, "/metrics").split("\n")
-    return float(next(line.split(" ")[1] for line in lines if line.startswith(f"{name} ")))
+    found = [line.split(" ")[1] for line in lines if line.startswith(f"{name} ")]
+    if not found:
+        raise KeyError(name)
+    return float(found[0])
 
 
 def warnings(pod: str) -> list[str]:

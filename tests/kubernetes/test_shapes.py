@@ -87,7 +87,8 @@ def test_what_k8s_has_runs_as_it_says(example: str) -> None:
         expected = {} if example == "orders" else {"GOMAXPROCS": "1", "GOMEMLIMIT": "241591910"}
         assert runs_with(name)["environ"] == expected
         assert found["status"]["qosClass"] == "Guaranteed"
-        assert warnings(name) == []
+        # With cgagent or without, the application's own probe may come before it listens.
+        assert [one for one in warnings(name) if "Readiness probe failed" not in one] == []
         if example == "orders-tune":
             until("the program", lambda: metric(name, "cgagent_go_gomemlimit_bytes") == 241591910, 30)
     finally:
