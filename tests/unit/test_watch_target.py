@@ -87,6 +87,7 @@ def test_kernel_threads_and_zombies_are_nobody(tmp_path: Path) -> None:
         tmp_path,
         (20, "kworker", THEIRS, _stat(20, "kworker", 1, flags=0x00200000)),
         (21, "orders", THEIRS, _stat(21, "orders", 1, state="Z")),
+        (22, "orders", "0::/\n", _stat(22, "orders", 1, flags=0x4)),  # on its way out, and out of its cgroup
     )
     with pytest.raises(NoTargetError, match="no process of another container is to be seen") as told:
         find_application(host, None, None)

@@ -199,9 +199,13 @@ class Agent:
         Raises:
             CgagentError: nothing is to be seen, and nothing will be.
         """
+        if self._hold.is_ending:
+            self._lose_target()
         try:
             pid = self._hold.find(self._settings)
             sight = look(self._host, self._settings, pid, os.environ, self._runs(pid))
+            if self._hold.is_ending:
+                raise NoTargetError(f"process {pid} is ending")
         except NoTargetError as error:
             self._troubles.tell("target", error.line(), waiting=True)
             return self._without_target()

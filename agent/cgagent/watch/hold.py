@@ -37,6 +37,11 @@ class Hold:
         return self.target is not None or (self.pid == "self" and not self.may_come)
 
     @property
+    def is_ending(self) -> bool:
+        """Whether the target ends or has ended: it may be in the root cgroup by now, which has no limits."""
+        return self.target is not None and not self.target.is_same()
+
+    @property
     def pidfd(self) -> int | None:
         """Ready to read when the target has ended; None where nothing tells."""
         return self.target.pidfd if self.target else None
@@ -52,8 +57,6 @@ class Hold:
         self.may_come = settings.target == AUTO
         if settings.target == SELF:
             return "self"
-        if self.target is not None and not self.target.is_same():
-            self.lose()
         if self.target is None:
             self._take(settings)
         return self.pid

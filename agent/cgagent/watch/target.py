@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD, include/linux/sched.h
+_EXITING = 0x00000004  # PF_EXITING, include/linux/sched.h: set before the process leaves its cgroup for the root
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 _PAUSE = "pause"
 _COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL
 _SHOWN = 5
@@ -99,7 +100,7 @@ class Target:
 
 
 def read_process(host: Host, pid: str) -> Process | None:
-    """What /proc tells of `pid`; None for a kernel thread, a zombie, and a process that has ended."""
+    """What /proc tells of `pid`; None for a kernel thread, a zombie, and a process that ends or has ended."""
     try:
         # /proc/PID/stat (proc(5)): the name in parentheses may hold blanks and parentheses itself.
         before, _, after = host.read(f"/proc/{pid}/stat").rpartition(")")
@@ -107,7 +108,7 @@ def read_process(host: Host, pid: str) -> Process | None:
     except ReadError:
         return None
     fields = after.split()
-    if fields[0] in ("Z", "X") or int(fields[6]) & _KERNEL_THREAD:
+    if fields[0] in ("Z", "X") or int(fields[6]) & (_KERNEL_THREAD | _EXITING):
         return None
     return Process(pid, before.partition("(")[2], int(fields[19]), cgroup)
 
