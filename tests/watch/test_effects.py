@@ -47,6 +47,39 @@ def _config(place: str, text: str) -> str:
     return path
 
 
+def test_with_errors_ignored_what_was_known_is_kept_while_it_cannot_be_read(
+    top: Group, sidecar: Start, place: str
+) -> None:
+    """A container that starts is not to be read for some milliseconds: no reason to empty its env file."""
+    top.set_memory(64 * MIB)
+    garbage = f"{place}/garbage"
+    with open(garbage, "w", encoding="ascii") as file:
+        file.write("sixty-four\n")
+    own = ["unshare", "--mount", "--propagation", "private"]
+    agent = sidecar("--on-error", "ignore", group=top, prefix=own).ready()
+    inside = ["nsenter", "--mount", "--target", str(agent.pid)]
+    subprocess.run([*inside, "mount", "--bind", garbage, top.memory_file], check=True)
+
+    top.set_quota(100_000)
+
+    agent.shows(1, 64 * MIB * 9 // 10)
+    agent.says("GOMEMLIMIT: ")
+    subprocess.run([*inside, "umount", top.memory_file], check=True)
+    top.set_memory(96 * MIB)
+    agent.shows(1, 96 * MIB * 9 // 10)
+
+
+def test_with_errors_ignored_what_was_never_known_is_left_out(top: Group, sidecar: Start, place: str) -> None:
+    top.set_quota(100_000)
+    garbage = f"{place}/garbage"
+    with open(garbage, "w", encoding="ascii") as file:
+        file.write("sixty-four\n")
+    script = f'mount --bind {garbage} {top.memory_file}; exec "$@"'
+    own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    agent = sidecar("--on-error", "ignore", group=top, prefix=own).ready()
+    assert agent.env() == (1, None)
+
+
 def test_a_signal_reaches_the_target_after_the_env_file_is_written(top: Group, sidecar: Start) -> None:
     top.set_memory(64 * MIB)
     with subprocess.Popen(top.enter([sys.executable, "-c", _LISTENER]), stdout=subprocess.PIPE, text=True) as target:

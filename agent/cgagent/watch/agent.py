@@ -259,12 +259,16 @@ class Agent:
         if self._hold.is_held:
             self._tally.count(sight)
         self._shown.show(sight, self._hold.pid)
-        blocked = [] if self._settings.ignore_errors else sight.decision.blocked()
-        self._troubles.tell("decision", "; ".join(f"{name}: {choice.blocked}" for name, choice in blocked))
-        if blocked:
+        blocked = sight.decision.blocked()
+        said = "; ".join(f"{name}: {choice.blocked}" for name, choice in blocked)
+        self._troubles.tell("decision", said, waiting=self._settings.ignore_errors)
+        # What was known is not forgotten over it: a container that starts can't be read for some milliseconds.
+        known = self._output.known(self._settings, [name for name, _ in blocked])
+        if blocked and (known or not self._settings.ignore_errors):
             self._due[RETRY] = time.monotonic() + _AGAIN
+        if blocked and not self._settings.ignore_errors:
             return
-        env = sight.decision.env()
+        env = dict(sorted((sight.decision.env() | known).items()))
         told = self._output.write(self._settings, env, sight.limits)
         if told is None:
             self._due[RETRY] = time.monotonic() + self._output.pause(self._settings.poll)

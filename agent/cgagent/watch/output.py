@@ -10,6 +10,8 @@ from cgagent.errors import CgagentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cgagent.cgroup.limits import Limits
     from cgagent.metrics.counters import Counters
     from cgagent.watch.log import Log
@@ -40,13 +42,19 @@ class Output:
 
         At the first time those are what the file of an earlier life says: a change between the two lives is one.
         """
-        before = self._told
-        if before is None:
-            before = _left_behind(settings)
+        before = self._before(settings)
         if settings.env_file is not None and not self._write(settings.env_file, settings, env, limits):
             return None
         self._told = env
         return env if before is None else before
+
+    def known(self, settings: Settings, names: Iterable[str]) -> dict[str, str]:
+        """Those of the variables `names` that were told last, or are in the file of an earlier life."""
+        before = self._before(settings) or {}
+        return {name: before[name] for name in names if name in before}
+
+    def _before(self, settings: Settings) -> dict[str, str] | None:
+        return _left_behind(settings) if self._told is None else self._told
 
     def _write(self, path: str, settings: Settings, env: dict[str, str], limits: Limits) -> bool:
         text = envfile.render(env, envfile.header(limits), settings.format)
