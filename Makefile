@@ -46,10 +46,10 @@ test-watch-v2: $(VENV)/.dev ## the same and the metrics' values on cgroup v2, in
 test-launch: $(VENV)/.dev ## the launcher: real namespaces and cgroups, beside runc; needs root
 	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap linux-libc-dev e2fsprogs
 	pytest -p no:cacheprovider tests/launch
-test-launch-v2: $(VENV)/.dev ## the same in an emulated machine with cgroup v2 alone, and systemd; 20 minutes; needs root
+test-launch-v2: $(VENV)/.dev ## the same in an emulated machine with cgroup v2 alone, and systemd; 25 minutes; needs root
 	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap systemd dbus linux-libc-dev e2fsprogs
 	PYTHONPATH=tests $(BIN)/python -m launch.onlookers
-	tests/machine/boot v2 $(BIN)/python -m pytest -p no:cacheprovider tests/launch -rs
+	BOOT_TIMEOUT=5400 tests/machine/boot v2 $(BIN)/python -m pytest -p no:cacheprovider tests/launch -rs
 test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real browser; needs root
 	tests/machine/packages prometheus chromium
 	pytest -p no:cacheprovider tests/prometheus

@@ -433,7 +433,7 @@ class TestNamespaceThatIsMountedOnTheHost:
         assert (done.code, done.stdout) == (0, "1\n")
 
     def test_may_be_where_mountinfo_escapes_the_name(self) -> None:
-        place = f"/cgagent-test-{os.getpid()} a\tb"
+        place = f"/tmp/cgagent-test-{os.getpid()} a\tb"
         count = 'grep -c " - nsfs " /proc/self/mountinfo'  # container engines have some mounted too
         script = f'touch "$0/ns" && mount --bind /proc/self/ns/uts "$0/ns" && {count} && exec "$@"'
         os.mkdir(place)
