@@ -23,6 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 ARCHIVE = os.environ.get("CGAGENT_TEST_IMAGE") or os.path.join(ROOT, "build", "cgagent-image.tar")
 # The last release whose runtime looks at no cgroup, and one that does.
 GO_VERSIONS = ("1.24.11", "1.27.3")
+GO = GO_VERSIONS[1]  # where one is enough
 # An emulated machine is slower: every time limit here is that many times as long.
 PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 NAMESPACE = "shop"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pytest
 
 LIMITS = {"cpu": "1500m", "memory": "256Mi"}
+ENVIRON = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}  # what follows from them
+SHARED = ("--mode=sidecar", "--share-process-namespace")
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 USER = {"runAsUser": 65532, "runAsGroup": 65532}
 

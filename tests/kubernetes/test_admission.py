@@ -12,7 +12,7 @@ import time
 import pytest
 
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     NAMESPACE,
     ROOT,
     apply,
@@ -24,7 +24,7 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import pod, processes
+from kubernetes.pods import ENVIRON, pod, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-GO = GO_VERSIONS[1]
-ENVIRON = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
 LABEL = "cgagent.dev/inject"
 HOOK = "mutatingwebhookconfiguration/cgagent.dev"
 

@@ -9,7 +9,7 @@ import pytest
 
 from cgagent.kube.manifests import values
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     NAMESPACE,
     ROOT,
     NodeError,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHART = os.path.join(ROOT, "k8s", "chart")
-GO = GO_VERSIONS[1]
 EVERYTHING = ("policy", "podMonitor", "prometheusRule")
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cgagent.commands import kubectl_plugin
-from kubernetes.node import GO_VERSIONS, NAMESPACE, apply, cluster, get, ready, until
+from kubernetes.node import GO, NAMESPACE, apply, cluster, get, ready, until
 from kubernetes.pods import SECURITY, explained, pod
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-GO = GO_VERSIONS[1]
 OPEN = "open"
 pytestmark = pytest.mark.usefixtures("kubectl_on_path")
 

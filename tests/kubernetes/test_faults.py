@@ -13,7 +13,7 @@ import pytest
 
 from kernel.cgroups import mode
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     PATIENCE,
     NodeError,
     apply,
@@ -35,7 +35,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-GO = GO_VERSIONS[1]
 KILLS = 'cgagent_memory_events_total{event="oom_kill"}'
 # More than this pod may have: a million orders are some 300 MB.
 HEAVY = "/?orders=1000000"

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     NodeError,
     apply,
     get,
@@ -22,7 +22,7 @@ from kubernetes.node import (
     runs_with,
     until,
 )
-from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod, processes
+from kubernetes.pods import LIMITS, SHARED, env_file, injected, limit_for, pod, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 # Each to a size that the pod has not had: returning to one waits in CrashLoopBackOff.
 RESIZES = int(os.environ.get("CGAGENT_TEST_RESIZES", "20"))
-GO = GO_VERSIONS[1]
 RESTARTED_BY_KUBELET = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-SHARED = ("--mode=sidecar", "--share-process-namespace")
 
 
 def sizes() -> list[int]:

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     ROOT,
     apply,
     cluster,
@@ -21,7 +21,7 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import LIMITS, injected, pod
+from kubernetes.pods import ENVIRON, LIMITS, SHARED, injected, pod
 from support.kube import run
 
 TYPE_CHECKING = False
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-GO = GO_VERSIONS[1]
-ENVIRON = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
-SHARED = ("--mode=sidecar", "--share-process-namespace")
 SHAPES: dict[str, tuple[str, ...]] = {
     "init container": ("--mode=filekeyref",),
     "sidecar": ("--mode=sidecar",),

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kubernetes.node import (
-    GO_VERSIONS,
+    GO,
     PATIENCE,
     apply,
     get,
@@ -30,7 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-GO = GO_VERSIONS[1]
 GOMEMLIMIT = 241591910
 
 
