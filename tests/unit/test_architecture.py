@@ -12,7 +12,7 @@ import cgagent
 # module, stands where its longest name here stands.
 LEVELS = (
     ("", "errors", "record"),
-    ("units", "host", "parser", "pem", "wholefile", "yamltext"),
+    ("connections", "units", "host", "parser", "pem", "wholefile", "yamltext"),
     ("cgroup", "helptext", "ptrace", "texts"),
     ("golang", "given", "policy", "capture"),
     ("report.picture",),  # what all outputs show

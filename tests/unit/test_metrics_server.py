@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cgagent import connections
 from cgagent.errors import CgagentError, UsageError
-from cgagent.metrics import connections
 from cgagent.metrics.exposition import OPENMETRICS, TEXT
 from cgagent.metrics.http import HEAD_LIMIT
 from cgagent.metrics.server import serve

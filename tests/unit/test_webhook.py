@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from cgagent.errors import CgagentError
 from cgagent.kube.additions import Addition, applied
 from cgagent.kube.certificate import Certificate
 from cgagent.kube.review import MalformedReviewError, answer
-from cgagent.kube.webhook import BODY_LIMIT, Server, Webhook
+from cgagent.kube.webhook import BODY_LIMIT, PLACES, Server, Webhook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,6 +269,33 @@ def test_a_client_without_tls_or_that_goes_away_is_no_fault(running: Running) ->
 def test_a_silent_client_holds_up_nobody(running: Running) -> None:
     with socket.create_connection(("127.0.0.1", running.port)):
         assert running.post(BODY)[0] == 200
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many descriptors as both ends of a webhook's connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 4 * PLACES
+    if soft < needed:
+        if hard < needed:
+            pytest.skip(f"a process may have {hard} open files here, and {needed} are needed")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_idle_clients_in_every_place_keep_no_review_out_and_the_longest_idle_one_goes(running: Running) -> None:
+    idle = [running.connect() for _ in range(PLACES)]
+    for at, connection in enumerate(idle):
+        connection.connect()  # shakes hands
+        if at % 2:  # and some have asked before
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b"ok\n"
+    assert running.post(BODY)[0] == 200
+    assert idle[0].sock.recv(1) == b""  # the server has closed it
+    idle[-1].request("POST", "/inject", BODY)
+    assert idle[-1].getresponse().status == 200
 
 
 def test_a_renewed_certificate_is_used_by_the_next_connection(running: Running, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
-"""The mutating webhook: AdmissionReview over TLS. A thread for each connection, and never more than a fixed number."""
+"""The mutating webhook: AdmissionReview over TLS. A thread for each connection, and never more than a fixed number.
+
+Who wants a place where all are taken gets that of the client that has been silent for longest.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from cgagent.connections import Connections
 from cgagent.errors import CgagentError
 from cgagent.kube.review import RESULTS, MalformedReviewError, answer
 from cgagent.kube.tally import CONTENT_TYPE, Tally
@@ -23,11 +28,12 @@ PATH = "/inject"
 MALFORMED = "malformed"
 # A pod has at most 1.5 MiB in etcd; it comes once or twice, beside managed fields.
 BODY_LIMIT = 8 << 20
-# Who is silent for so long loses the connection. The API server keeps idle ones open for 90 seconds.
+# Who is silent for so long loses the connection, in seconds. The API server keeps idle ones open for 90, and may send
+# a review on one that has had none yet.
 _TIMEOUT = 120.0
 # The API server waits for 10 by default.
 _HANDSHAKE_TIMEOUT = 10.0
-_CONNECTIONS = 512
+PLACES = 512
 _BACKLOG = 1024
 
 
@@ -102,7 +108,7 @@ class Server(ThreadingHTTPServer):
         """
         self.webhook = webhook
         self.tls = tls
-        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        self.connections = Connections(PLACES)
         host, port = address
         if not host and socket.has_dualstack_ipv6():
             self.address_family, host = socket.AF_INET6, "::"
@@ -124,32 +130,40 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "cgagent", self.server_address[1]
 
+    def get_request(self) -> tuple[socket.socket, object]:
+        """A new connection, as it is spoken on; with TLS, the handshake is still to come."""
+        raw, address = self.socket.accept()
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self.tls:
+            return raw, address
+        context = self.webhook.certificate.context()
+        return context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False), address
+
     def process_request(self, request: object, client_address: object) -> None:
         """Wait for a place, then answer in a thread; who has none yet waits in the kernel's queue."""
-        self._places.acquire()
+        connection: socket.socket = request  # type: ignore[assignment]
+        self.connections.admit(connection)
         try:
-            super().process_request(request, client_address)  # type: ignore[arg-type]
+            super().process_request(connection, client_address)
         except RuntimeError:  # pids.max
-            self._places.release()
-            self.shutdown_request(request)  # type: ignore[arg-type]
+            self.shutdown_request(connection)
+            self.connections.leave(connection)
 
     def process_request_thread(self, request: object, client_address: object) -> None:
         """A connection's whole life."""
+        connection: socket.socket = request  # type: ignore[assignment]
+        self.connections.waiting(connection)
         try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+            super().process_request_thread(connection, client_address)
         finally:
-            self._places.release()
+            self.connections.leave(connection)
 
     def finish_request(self, request: object, client_address: object) -> None:
         """Shake hands in the connection's own thread: a client that is slow at it holds up nobody else."""
-        raw: socket.socket = request  # type: ignore[assignment]
-        raw.settimeout(_HANDSHAKE_TIMEOUT)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not self.tls:
-            super().finish_request(raw, client_address)
-            return
-        with self.webhook.certificate.context().wrap_socket(raw, server_side=True) as connection:
-            super().finish_request(connection, client_address)
+        if isinstance(request, ssl.SSLSocket):
+            request.settimeout(_HANDSHAKE_TIMEOUT)
+            request.do_handshake()
+        super().finish_request(request, client_address)  # type: ignore[arg-type]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 the base's signature
         """A client that went away, or speaks no TLS, is its own affair; a fault of ours ends one connection."""
@@ -184,11 +198,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._review(int(length))
 
     def _review(self, length: int) -> None:
+        self.server.connections.waiting(self.connection)
         body = self.rfile.read(length)
         if len(body) < length:
             self.close_connection = True
             return
         with self.server.webhook.answering():
+            self.server.connections.busy(self.connection)
             try:
                 self._send(200, self.server.webhook.review(body), "application/json")
             except MalformedReviewError as error:
@@ -200,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, f"{why}\n".encode())
 
     def _send(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.server.connections.waiting(self.connection)  # until the client has taken it, and asks again
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 
-from cgagent.metrics.connections import Connections
+from cgagent.connections import Connections
 from cgagent.metrics.guard import Guard
 from cgagent.metrics.http import HEAD_LIMIT, HttpError, parse_request, plain, serialize
 from cgagent.metrics.listen import close, listen, shown
