@@ -11,6 +11,7 @@ import pytest
 
 from cgagent.errors import CgagentError
 from cgagent.host import Host
+from cgagent.watch.log import Log
 from cgagent.watch.target import (
     NoTargetError,
     Process,
@@ -21,6 +22,7 @@ from cgagent.watch.target import (
     read_process,
     refusal,
 )
+from cgagent.watch.troubles import Troubles
 from support.trees import build
 
 TYPE_CHECKING = False
@@ -66,6 +68,20 @@ def test_of_several_containers_one_has_to_be_chosen(tmp_path: Path) -> None:
         "choose with --target-name or --target-exe"
     )
     assert find_application(host, "envoy", None).pid == "30"
+
+
+def test_who_could_be_meant_may_change_and_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    troubles = Troubles(Log())
+    for pid in (20, 25):
+        host = _pod(tmp_path / str(pid), (pid, "orders", THEIRS, ""), (30, "envoy", OTHERS, ""))
+        with pytest.raises(CgagentError) as caught:
+            find_application(host, None, None)
+        troubles.tell("target", caught.value.line(), kind=caught.value.message)
+    told = capfd.readouterr().err
+    assert "could be meant: 20 (orders), 30 (envoy)" in told
+    assert told.count("could be meant") == 1
+    troubles.tell("target", "")
+    assert "in order again" in capfd.readouterr().err
 
 
 def test_a_name_is_compared_as_far_as_the_kernel_keeps_it(tmp_path: Path) -> None:

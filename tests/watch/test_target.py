@@ -111,6 +111,23 @@ def test_several_applications_have_to_be_chosen_among(top: Group, sidecar: Start
     assert not os.path.exists(agent.env_file)
 
 
+def test_that_a_choice_is_needed_is_told_once_whoever_comes_and_goes(top: Group, sidecar: Start, run_in: RunIn) -> None:
+    name = f"more{os.getpid()}"
+    first, second = (run_in(top.child(kind), name) for kind in ("first", "second"))
+    agent = sidecar("--target", "auto", "--target-name", name)
+    agent.says("several containers' processes could be meant")
+
+    third = run_in(top.child("third"), name)
+    before = agent.wake_ups()
+    agent.until(lambda: agent.wake_ups() > before + 2, "a look at the three")
+    for process in (first, second):
+        process.kill()
+        process.wait()
+
+    agent.says(f'msg="target found" pid={third.pid}')
+    assert agent.log.count("several containers' processes could be meant") == 1
+
+
 def test_of_one_container_s_processes_the_first_is_the_target(top: Group, sidecar: Start, run_in: RunIn) -> None:
     name = f"many{os.getpid()}"
     first = run_in(top, name)

@@ -207,7 +207,7 @@ class Agent:
             if self._hold.is_ending:
                 raise NoTargetError(f"process {pid} is ending")
         except NoTargetError as error:
-            self._troubles.tell("target", error.line(), waiting=True)
+            self._troubles.tell("target", error.line(), kind=error.message, waiting=True)
             return self._without_target()
         except CgagentError as error:
             never = self._shown.sight is None and not self._hold.may_come
@@ -215,7 +215,7 @@ class Agent:
                 raise
             # A container's first process is root's until the runtime has made it the application's user.
             if self._pause >= _WORTH_TELLING:
-                self._troubles.tell("target", error.line())
+                self._troubles.tell("target", error.line(), kind=error.message)
             self._due[RETRY] = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, _AGAIN)
             return None

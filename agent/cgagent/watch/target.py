@@ -161,8 +161,8 @@ def find_application(host: Host, name: str | None, exe: str | None) -> Process:
     for process in sorted(found, key=lambda one: one.start):
         first.setdefault(process.cgroup, process)
     if len(first) > 1:
-        what = f"several containers' processes could be meant: {_shown(first.values())}"
-        raise CgagentError(what, "choose with --target-name or --target-exe")
+        hint = f"{_shown(first.values())}: choose with --target-name or --target-exe"
+        raise CgagentError("several containers' processes could be meant", hint)
     return next(iter(first.values()))
 
 

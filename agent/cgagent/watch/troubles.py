@@ -8,18 +8,21 @@ if TYPE_CHECKING:
 
 
 class Troubles:
-    """The last trouble of each topic."""
+    """The last kind of trouble of each topic."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._last: dict[str, str] = {}
 
-    def tell(self, topic: str, problem: str, *, waiting: bool = False) -> None:
-        """`problem` is what is wrong with `topic` now; empty: nothing. `waiting`: it may well be in order so."""
-        last = self._last.get(topic, "")
-        if problem == last:
+    def tell(self, topic: str, problem: str, *, kind: str = "", waiting: bool = False) -> None:
+        """`problem` is what is wrong with `topic` now; empty: nothing. `waiting`: it may well be in order so.
+
+        Where details of it may differ from look to look, such as PIDs, `kind` is what stays the same.
+        """
+        kind = kind or problem
+        if kind == self._last.get(topic, ""):
             return
-        self._last[topic] = problem
+        self._last[topic] = kind
         if problem:
             (self._log.info if waiting else self._log.error)(problem, about=topic)
         else:
