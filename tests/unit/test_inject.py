@@ -125,6 +125,45 @@ def test_what_was_added_by_others_meanwhile_stays() -> None:
     assert "initContainers" not in left["spec"]
 
 
+def bundle(name: str) -> tuple[str, str] | None:
+    return ("bundle", name) if name == "mode" else None
+
+
+def test_a_command_that_somebody_has_put_in_the_place_of_ours_stays() -> None:
+    words = '    command: [/orders, -listen, ":8080", -v, -x, -y]\n'
+    injected, _ = inject(POD + words, bundle)
+    changed = "".join(
+        words if line.lstrip().startswith("command:") else line for line in injected.splitlines(keepends=True)
+    )
+    assert uninject(changed)[0] == POD + words
+    assert inject(changed, bundle)[0] == injected
+
+
+def test_of_a_command_only_our_words_go_where_their_number_was_changed() -> None:
+    original = f"{POD}    command: [/orders, --, -v]\n"
+    injected, _ = inject(original, bundle)
+    changed = injected.replace('"--on-error=ignore", ', '"--on-error=ignore", "--memory-ratio=0.8", "--min-procs=2", ')
+    assert changed != injected
+    assert uninject(changed)[0] == original
+
+
+def test_a_variable_that_somebody_has_set_since_stays_and_is_not_overridden() -> None:
+    injected = values(inject(POD, defaults)[0])[0]
+    assert isinstance(injected, dict)
+    own = {"name": "GOMAXPROCS", "value": "4"}
+    env = injected["spec"]["containers"][0]["env"]
+    env[[one["name"] for one in env].index("GOMAXPROCS")] = own
+    text = json.dumps(injected)
+    (left,) = values(uninject(text)[0])
+    assert isinstance(left, dict)
+    assert left["spec"]["containers"][0]["env"] == [own]
+    again, (outcome,) = inject(text, defaults)
+    (pod,) = values(again)
+    assert isinstance(pod, dict)
+    assert own in pod["spec"]["containers"][0]["env"]
+    assert "GOMAXPROCS is set by the manifest" in " ".join(outcome.notes)
+
+
 # Refusals: one line, and how to mend it.
 
 

@@ -136,8 +136,9 @@ class Editor:
     def removals(self, paths: Sequence[Sequence[str]], created: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
         """The spans of what stands at `paths`, and of the entries at `created` that hold nothing else.
 
-        A step names an entry of a mapping, or in a list the item whose `name` it is; `:N` are the first N items.
-        What is not there is passed over.
+        A step names an entry of a mapping, or in a list the item whose `name` it is; `:N` are the words in front of
+        a command that start it by cgagent, N when they were put in. What is not there is passed over, and so is what
+        somebody has put there instead since.
         """
         gone: dict[int, set[int]] = {}
         nodes: dict[int, Node] = {}
@@ -147,7 +148,8 @@ class Editor:
             gone.setdefault(parent.start, set()).update(places)
 
         for path in paths:
-            if found := self._places(path):
+            found = self._places(path)
+            if found and not (path[-2:-1] == ["env"] and _is_set_otherwise(*found)):
                 mark(*found)
         for path in sorted(created, key=len, reverse=True):
             found = self._places(path)
@@ -170,7 +172,7 @@ class Editor:
             parent = parent.items[at]
         last = path[-1]
         if parent.kind == SEQ and last.startswith(":") and last[1:].isdigit():
-            count = min(int(last[1:]), len(parent.items))
+            count = _words_of_ours(parent)
             return (parent, set(range(count))) if count else None
         at = _index(parent, last)
         return None if at is None else (parent, {at})
@@ -207,6 +209,19 @@ def _index(parent: Node, step: str) -> int | None:
     if parent.kind != SEQ:
         return None
     return next((at for at, item in enumerate(parent.items) if _name(item) == step), None)
+
+
+def _words_of_ours(command: Node) -> int:
+    """How many words before the application's own start cgagent: `/run/cgagent/cgagent exec ... --`."""
+    words = [one.text for one in command.items]
+    return words.index("--") + 1 if words[:1] and words[0].endswith("/cgagent") and "--" in words else 0
+
+
+def _is_set_otherwise(env: Node, places: set[int]) -> bool:
+    """Whether a variable is not taken from an env file any more: somebody has given it a value of their own."""
+    (at,) = places
+    source = env.items[at].get("valueFrom")
+    return source is None or source.get("fileKeyRef") is None
 
 
 def _name(item: Node) -> str | None:
