@@ -12,8 +12,10 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from cgagent.commands.manifest_options import add_injection
 from cgagent.kube.manifests import inject, values
 from cgagent.kube.workload import PLATFORM
+from cgagent.parser import Parser
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 K8S = os.path.join(ROOT, "k8s")
@@ -101,6 +103,16 @@ def test_the_policy_knows_the_same_sidecars_of_platforms_as_inject() -> None:
     variables = of_kind(built("policy"), "MutatingAdmissionPolicy")["spec"]["variables"]  # type: ignore[index]
     (expression,) = [one["expression"] for one in variables if one["name"] == "platform"]
     assert frozenset(ast.literal_eval(expression)) == PLATFORM
+
+
+def test_the_chart_knows_every_option_of_an_injection() -> None:
+    """By its schema: one that it does not know would keep the webhook from starting."""
+    parser = Parser("cgagent webhook", "", "")
+    add_injection(parser)
+    known = {argument.names[-1].removeprefix("--") for argument in parser}
+    with open(f"{K8S}/chart/values.schema.json", encoding="utf-8") as file:
+        schema = json.load(file)["properties"]["options"]["properties"]
+    assert set(schema) == known - {"image"}
 
 
 def test_alerts_and_dashboard_are_those_of_the_project() -> None:

@@ -7,7 +7,11 @@ import os
 
 import pytest
 
+from cgagent.commands import webhook
+from cgagent.commands.manifest_options import settings_texts
 from cgagent.kube.manifests import values
+from cgagent.kube.settings import Settings
+from cgagent.parser import Parser
 from kubernetes.node import (
     GO,
     NAMESPACE,
@@ -26,6 +30,7 @@ from kubernetes.pods import pod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 CHART = os.path.join(ROOT, "k8s", "chart")
 EVERYTHING = ("policy", "podMonitor", "prometheusRule")
@@ -35,9 +40,28 @@ def helm(*words: str) -> str:
     return cluster("helm", "--namespace", "cgagent", *words)
 
 
-def templated(*sets: str) -> list[dict[str, object]]:
-    found = values(helm("template", "cgagent", CHART, *(f"--set={one}" for one in sets)))
+def templated(*sets: str, version: str = "1.36.0") -> list[dict[str, object]]:
+    words = ("template", "cgagent", CHART, f"--kube-version={version}")
+    found = values(helm(*words, *(f"--set={one}" for one in sets)))
     return [one for one in found if isinstance(one, dict)]
+
+
+def deployed(*sets: str, version: str = "1.36.0") -> dict[str, Any]:
+    """The spec of the webhook's pods."""
+    (deployment,) = [one for one in templated(*sets, version=version) if one["kind"] == "Deployment"]
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]  # type: ignore[index]
+    return spec
+
+
+def understood(spec: dict[str, Any]) -> Settings:
+    """What the webhook makes of its words."""
+    command, *words = spec["containers"][0]["args"]
+    assert command == "webhook"
+    parser = Parser("cgagent webhook", webhook.DESCRIPTION, webhook.EPILOG)
+    webhook.configure(parser)
+    arguments = parser.parse(words)
+    assert arguments is not None
+    return Settings(settings_texts(arguments))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,11 +87,66 @@ def test_it_lints() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["image.tag=latest", "webhook.replicas=0", "webhook.failurePolicy=Never", "typo=1", "webhook.typo=1"]
+    "wrong",
+    [
+        "image.tag=latest",
+        "image.digest=sha256:1",
+        "webhook.replicas=0",
+        "webhook.failurePolicy=Never",
+        "typo=1",
+        "webhook.typo=1",
+        "options.typo=1",
+        "options.mode=else",
+        "options.split=maybe",
+        "namespaceSelector=null",  # which would be every namespace
+    ],
 )
 def test_wrong_values_are_refused(wrong: str) -> None:
     with pytest.raises(NodeError, match="values"):
         templated(wrong)
+
+
+def test_options_are_words_that_the_webhook_takes() -> None:
+    given = {
+        "mode": "sidecar",
+        "memory-ratio": "0.8",
+        "min-procs": "2",
+        "max-procs": "64",
+        "share-process-namespace": "true",
+        "split": "false",
+        "hook": "signal:TERM",
+    }
+    settings = understood(deployed(*(f"options.{name}={value}" for name, value in given.items())))
+    assert (settings.mode, settings.hook) == ("sidecar", "signal:TERM")
+    assert (settings.share_process_namespace, settings.split) == (True, False)
+    assert settings.policy == {"memory_ratio": "0.8", "min_procs": "2", "max_procs": "64"}
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"), [("1.29.0", "bundle"), ("v1.34.1-gke.100", "bundle"), ("1.35.0", "filekeyref")]
+)
+def test_a_cluster_gets_what_its_version_knows(version: str, mode: str) -> None:
+    """An API server before 1.34 drops fileKeyRef, and then refuses the pod: its variable has no value."""
+    assert understood(deployed(version=version)).mode == mode
+
+
+def test_the_webhooks_pods_go_where_they_are_wanted() -> None:
+    digest = "sha256:" + "0" * 64
+    sets = {
+        "image.digest": digest,
+        "imagePullSecrets[0].name": "registry",
+        "webhook.nodeSelector.pool": "system",
+        "webhook.tolerations[0].operator": "Exists",
+        "webhook.priorityClassName": "system-cluster-critical",
+        "webhook.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution": "null",
+    }
+    spec = deployed(*(f"{name}={value}" for name, value in sets.items()))
+    assert spec["containers"][0]["image"] == understood(spec).image == f"cgagent:0.1.0@{digest}"
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "system"}
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["priorityClassName"] == "system-cluster-critical"
+    assert "nodeAffinity" in spec["affinity"]
 
 
 def test_webhook_and_policy_say_what_the_kustomizations_say() -> None:

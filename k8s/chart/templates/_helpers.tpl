@@ -1,5 +1,6 @@
 {{- define "cgagent.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 {{- define "cgagent.labels" -}}
 app.kubernetes.io/name: cgagent
