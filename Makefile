@@ -70,8 +70,8 @@ test-deploy: $(VENV)/.dev ## bundle, image, Compose file and systemd units in a 
 	pytest tests/deploy tests/sample
 
 .PHONY: test-kubernetes test-kubernetes-quick test-kubernetes-v2 session
-NODE := runc containernetworking-plugins iproute2 iptables conntrack openssl curl busybox-static prometheus
-test-kubernetes: $(VENV)/.dev image ## a real node of Kubernetes, built from Go modules the first time (10 minutes); needs root
+NODE := runc containernetworking-plugins iproute2 iptables conntrack openssl curl busybox-static
+test-kubernetes: $(VENV)/.dev image ## a real node of Kubernetes, built from Go modules the first time (15 minutes); needs root
 	tests/machine/packages $(NODE)
 	pytest -p no:cacheprovider tests/kube tests/kubernetes
 test-kubernetes-quick: $(VENV)/.dev image ## a smaller choice, if the node can be had within MINUTES (35): else it says why not; needs root
