@@ -71,6 +71,11 @@ def apply(manifest: str) -> None:
     kubectl("apply", "-f", "-", text=manifest)
 
 
+def within(seconds: float) -> str:
+    """The option by which kubectl and helm wait for so long at most."""
+    return f"--timeout={seconds * PATIENCE:g}s"
+
+
 def until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
     """What `condition` returns, once that is true; `what` names it where it never is."""
     deadline = time.monotonic() + seconds * PATIENCE

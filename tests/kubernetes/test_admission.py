@@ -23,6 +23,7 @@ from kubernetes.node import (
     runs_with,
     until,
     warnings,
+    within,
 )
 from kubernetes.pods import ENVIRON, pod, processes
 
@@ -63,7 +64,7 @@ def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     manifest = built("webhook")
     apply_cluster_wide(manifest)
     certify(tmp_path_factory.mktemp("certificate"))
-    cluster("kubectl", "-n", "cgagent", "rollout", "status", "deployment/cgagent-webhook", "--timeout=90s")
+    cluster("kubectl", "-n", "cgagent", "rollout", "status", "deployment/cgagent-webhook", within(90))
     until_injected()
     yield
     cluster("kubectl", "delete", "--ignore-not-found", "-f", "-", text=manifest)

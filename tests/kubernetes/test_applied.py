@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from kubernetes.node import ROOT, cluster
+from kubernetes.node import ROOT, cluster, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_the_cert_manager_variant_is_taken_by_its_published_definitions(everywhe
         for text in wanted:
             cluster("kubectl", "create", "-f", "-", text=text)
         names = [f"crd/{name}.cert-manager.io" for name in ("certificates", "issuers")]
-        cluster("kubectl", "wait", "--for=condition=Established", *names, "--timeout=30s")
+        cluster("kubectl", "wait", "--for=condition=Established", *names, within(30))
         said = dry_run(built("examples/webhook-cert-manager"), everywhere)
         assert "certificate.cert-manager.io/cgagent-webhook created" in said
     finally:
@@ -81,7 +81,7 @@ def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> N
         for file in files:
             cluster("kubectl", "create", "-f", file)
         names = [f"crd/{name}.monitoring.coreos.com" for name in DEFINITIONS]
-        cluster("kubectl", "wait", "--for=condition=Established", *names, "--timeout=30s")
+        cluster("kubectl", "wait", "--for=condition=Established", *names, within(30))
         said = dry_run(built("examples/monitoring"), everywhere)
         assert "podmonitor.monitoring.coreos.com/cgagent created" in said
         assert "prometheusrule.monitoring.coreos.com/cgagent created" in said

@@ -24,6 +24,7 @@ from kubernetes.node import (
     runs_with,
     until,
     warnings,
+    within,
 )
 from kubernetes.pods import pod
 
@@ -192,7 +193,7 @@ def test_monitors_are_only_made_where_they_are_asked_for() -> None:
 
 @pytest.mark.usefixtures("namespace")
 def test_it_is_installed_upgraded_and_removed() -> None:
-    helm("install", "cgagent", CHART, "--wait", "--timeout=90s")
+    helm("install", "cgagent", CHART, "--wait", within(90))
     until("injection", lambda: injected("first"), 60)
     kubectl("create", "-f", "-", text=json.dumps(pod("charted", GO)))
     assert ready("charted")["status"]["qosClass"] == "Guaranteed"
@@ -203,7 +204,7 @@ def test_it_is_installed_upgraded_and_removed() -> None:
     kubectl("delete", "pod", "charted", "--grace-period=1")
 
     # A new certificate with each upgrade: the webhook's pods and the API server have to agree on it.
-    helm("upgrade", "cgagent", CHART, "--set-string=options.memory-ratio=0.5", "--wait", "--timeout=90s")
+    helm("upgrade", "cgagent", CHART, "--set-string=options.memory-ratio=0.5", "--wait", within(90))
     until("the new ratio", lambda: "--memory-ratio=0.5" in json.dumps(seen("second")), 90)
 
     helm("uninstall", "cgagent", "--wait")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cgagent.commands import kubectl_plugin
-from kubernetes.node import GO, NAMESPACE, apply, cluster, get, ready, until
+from kubernetes.node import GO, NAMESPACE, apply, cluster, get, ready, until, within
 from kubernetes.pods import SECURITY, explained, pod
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def test_root_without_capabilities_sees_root_without_capabilities(
     namespace: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cluster("kubectl", "-n", namespace, "apply", "-f", "-", text=json.dumps(of_user("root", runAsUser=0, runAsGroup=0)))
-    cluster("kubectl", "-n", namespace, "wait", "--for=condition=Ready", "pod/root", "--timeout=60s")
+    cluster("kubectl", "-n", namespace, "wait", "--for=condition=Ready", "pod/root", within(60))
     assert explained("root", capfd, namespace=namespace)["limits"]["memory"]["bytes"] == 256 << 20
 
 
@@ -76,7 +76,7 @@ def test_root_with_capabilities_is_not_seen_and_that_is_said(namespace: str, cap
     manifest = of_user("able", runAsUser=0, runAsGroup=0)
     manifest["spec"]["containers"][0]["securityContext"] = {"runAsUser": 0, "runAsGroup": 0}
     cluster("kubectl", "-n", namespace, "apply", "-f", "-", text=json.dumps(manifest))
-    cluster("kubectl", "-n", namespace, "wait", "--for=condition=Ready", "pod/able", "--timeout=60s")
+    cluster("kubectl", "-n", namespace, "wait", "--for=condition=Ready", "pod/able", within(60))
     kubectl_plugin.main(["explain", "able", "--namespace", namespace])
     said = capfd.readouterr().out
     assert "drop them there (capabilities: drop: [ALL])" in said

@@ -20,6 +20,7 @@ from kubernetes.node import (
     runs_with,
     until,
     warnings,
+    within,
 )
 from kubernetes.pods import ENVIRON, LIMITS, SHARED, injected, pod
 from support.kube import run
@@ -77,7 +78,7 @@ def test_what_k8s_has_runs_as_it_says(example: str) -> None:
     manifest = kustomized(example)
     apply(manifest)
     try:
-        kubectl("rollout", "status", "deployment/orders", "--timeout=90s")
+        kubectl("rollout", "status", "deployment/orders", within(90))
         (found,) = get("pod", "", "-l", "app.kubernetes.io/name=orders")["items"]
         name = found["metadata"]["name"]
         # Half a CPU and 256 MiB.
