@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # A booted kernel under emulation is some 20 times slower than the machine.
 PATIENCE = 60.0
+CPUS = len(os.sched_getaffinity(0))
+# GOMAXPROCS without a quota: unset, or the CPUs that may be used where they are not all of the machine's.
+UNBOUND = None if os.cpu_count() == CPUS else CPUS
 _MARK = re.compile(rb"# written by cgagent [^\n]+\n(?:GOMAXPROCS='[1-9][0-9]*'\n)?(?:GOMEMLIMIT='[1-9][0-9]*'\n)?")
 
 

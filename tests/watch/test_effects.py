@@ -17,7 +17,7 @@ import urllib.request
 import pytest
 
 from kernel.cgroups import MIB, Group, read, write
-from watch.sidecar import PATIENCE, Sidecar, wait_until
+from watch.sidecar import PATIENCE, UNBOUND, Sidecar, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_signal_reaches_the_target_after_the_env_file_is_written(top: Group, s
             top.set_memory(96 * MIB)
 
             assert target.stdout.readline() == "hup\n"
-            assert agent.env() == (None, 96 * MIB * 9 // 10)
+            assert agent.env() == (UNBOUND, 96 * MIB * 9 // 10)
         finally:
             target.kill()
 
@@ -131,14 +131,14 @@ def test_a_hook_that_hangs_is_killed_and_holds_up_neither_the_file_nor_sigterm(
     agent = sidecar("--config", config, group=top).ready()
 
     top.set_memory(96 * MIB)
-    agent.shows(None, 96 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 96 * MIB * 9 // 10)
     top.set_memory(80 * MIB)
-    agent.shows(None, 80 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 80 * MIB * 9 // 10)
     assert "killed after" not in agent.log, "the file did not wait for the hook"
 
     agent.says('hook=hangs reason="killed after 15 s"')
     top.set_memory(64 * MIB)
-    agent.shows(None, 64 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 64 * MIB * 9 // 10)
     start = time.monotonic()
     assert agent.stop() == 0
     assert time.monotonic() - start < 30
@@ -191,10 +191,11 @@ def test_a_change_is_posted(top: Group, sidecar: Start, listener: tuple[str, lis
     top.set_memory(96 * MIB)
 
     agent.says('reason="' + url + '/broken: status 500"')
+    procs = {} if UNBOUND is None else {"GOMAXPROCS": str(UNBOUND)}
     assert got[0] == {
         "schema": "cgagent.change/1",
-        "old": {"GOMEMLIMIT": str(64 * MIB * 9 // 10)},
-        "new": {"GOMEMLIMIT": str(96 * MIB * 9 // 10)},
+        "old": {**procs, "GOMEMLIMIT": str(64 * MIB * 9 // 10)},
+        "new": {**procs, "GOMEMLIMIT": str(96 * MIB * 9 // 10)},
         "limits": {"cpu_cores": None, "memory_bytes": 96 * MIB},
         "target_pid": None,
         "env_file": agent.env_file,
@@ -219,16 +220,16 @@ def test_a_new_config_takes_effect_and_a_bad_one_does_not(top: Group, sidecar: S
     top.set_memory(100 * MIB)
     config = _config(place, "policy: {memory_ratio: 0.9}\n")
     agent = sidecar("--config", config, group=top).ready()
-    assert agent.env() == (None, 90 * MIB)
+    assert agent.env() == (UNBOUND, 90 * MIB)
 
     with open(config, "w", encoding="utf-8") as file:  # in place, as some editors do
         file.write("policy: {memory_ratio: 0.5}\n")
-    agent.shows(None, 50 * MIB)
+    agent.shows(UNBOUND, 50 * MIB)
     _config(place, "policy: {memory_ration: 0.8}\n")
     agent.says("policy.memory_ration is not a key: did you mean memory_ratio?")
-    assert agent.env() == (None, 50 * MIB)
+    assert agent.env() == (UNBOUND, 50 * MIB)
     _config(place, "policy: {memory_ratio: 0.8}\n")
-    agent.shows(None, 80 * MIB)
+    agent.shows(UNBOUND, 80 * MIB)
     assert agent.stop() == 0
 
 
@@ -252,12 +253,12 @@ def test_a_config_map_that_is_swapped_is_read_again(top: Group, sidecar: Start, 
     os.symlink("..0", f"{volume}/..data")
     os.symlink("..data/watch.yaml", f"{volume}/watch.yaml")
     agent = sidecar("--config", f"{volume}/watch.yaml", group=top).ready()
-    assert agent.env() == (None, 90 * MIB)
+    assert agent.env() == (UNBOUND, 90 * MIB)
 
     os.symlink("..1", f"{volume}/..data_tmp")
     os.rename(f"{volume}/..data_tmp", f"{volume}/..data")
 
-    agent.shows(None, 50 * MIB)
+    agent.shows(UNBOUND, 50 * MIB)
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -323,7 +324,7 @@ def test_oom_kills_and_limit_changes_outlive_the_agent_and_the_cgroup(
     target = run_in(first, name)
     agent = sidecar(*options, poll="500ms").ready()
     first.set_memory(72 * MIB)
-    agent.shows(None, 72 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 72 * MIB * 9 // 10)
     _kill_by_oom(first)
     agent.says("killed for want of memory")
     agent.stop()
@@ -333,7 +334,7 @@ def test_oom_kills_and_limit_changes_outlive_the_agent_and_the_cgroup(
 
     run_in(second, name)
     again = sidecar(*options, poll="500ms")
-    again.shows(None, 64 * MIB * 9 // 10)
+    again.shows(UNBOUND, 64 * MIB * 9 // 10)
 
     def counted(name: str) -> float | None:
         return _sample(_get(again.port(), "/metrics")[1], name)
@@ -369,6 +370,6 @@ def test_usage_is_that_of_the_cgroup_that_the_target_is_in_now(
         target.kill()
         target.wait()
         run_in(second, name)
-    agent.shows(None, 222 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 222 * MIB * 9 // 10)
 
     assert _sample(_get(port, "/metrics")[1], "cgagent_pids_limit") == 222

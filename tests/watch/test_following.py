@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kernel.cgroups import MIB, NO_QUOTA, Group
-from watch.sidecar import Sidecar, read_env
+from watch.sidecar import CPUS, UNBOUND, Sidecar, read_env
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def test_a_changed_quota_and_memory_limit_reach_the_env_file(top: Group, sidecar
     assert agent.env() == (1, 128 * MIB * 9 // 10)
 
     top.set_quota(150_000)
-    agent.shows(2, 128 * MIB * 9 // 10)
+    agent.shows(min(2, CPUS), 128 * MIB * 9 // 10)
     top.set_memory(64 * MIB)
-    agent.shows(2, 64 * MIB * 9 // 10)
+    agent.shows(min(2, CPUS), 64 * MIB * 9 // 10)
 
 
 def test_a_limit_that_goes_away_takes_its_line_with_it(top: Group, sidecar: Start) -> None:
@@ -42,7 +42,7 @@ def test_a_limit_that_goes_away_takes_its_line_with_it(top: Group, sidecar: Star
 
     top.set_quota(NO_QUOTA)
 
-    agent.shows(None, None)
+    agent.shows(UNBOUND, None)
 
 
 def test_a_limit_of_an_ancestor_counts_as_soon_as_it_binds(top: Group, sidecar: Start) -> None:
@@ -57,7 +57,7 @@ def test_a_limit_of_an_ancestor_counts_as_soon_as_it_binds(top: Group, sidecar: 
 
 
 def test_a_cpuset_that_changes_bounds_gomaxprocs(top: Group, sidecar: Start) -> None:
-    if top.version("cpuset") is None or (os.cpu_count() or 1) < 2:
+    if top.version("cpuset") is None or CPUS < 2:
         pytest.skip("needs the cpuset controller and two CPUs")
     top.set_quota(200_000)
     agent = sidecar(group=top).ready()
@@ -72,7 +72,7 @@ def test_its_own_reads_wake_nobody(top: Group, sidecar: Start) -> None:
     top.set_quota(100_000)
     agent = sidecar(group=top).ready()
     top.set_quota(200_000)
-    agent.shows(min(2, os.cpu_count() or 1), None)
+    agent.shows(min(2, CPUS), None)
     agent.at_rest()
 
     before = agent.wake_ups()
@@ -106,7 +106,7 @@ def test_every_kind_of_sign_missed_is_made_good_by_the_poll(top: Group, sidecar:
 
     other.move(agent.pid)  # no event tells of it
 
-    agent.shows(min(2, os.cpu_count() or 1), None)
+    agent.shows(min(2, CPUS), None)
     other.set_quota(100_000)
     agent.shows(1, None)
 
@@ -141,16 +141,16 @@ def test_a_restarted_application_is_found_again_in_its_new_cgroup(top: Group, si
     second.set_memory(128 * MIB)
     target = run_in(first, name)
     agent = sidecar("--target", "auto", "--target-name", name).ready()
-    agent.shows(None, 64 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 64 * MIB * 9 // 10)
 
     target.kill()
     target.wait()
     first.remove()
     run_in(second, name)
 
-    agent.shows(None, 128 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 128 * MIB * 9 // 10)
     second.set_memory(96 * MIB)
-    agent.shows(None, 96 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 96 * MIB * 9 // 10)
 
 
 def test_an_application_that_comes_later_is_waited_for(top: Group, sidecar: Start, run_in: RunIn) -> None:
@@ -162,7 +162,7 @@ def test_an_application_that_comes_later_is_waited_for(top: Group, sidecar: Star
 
     run_in(top, name)
 
-    agent.ready().shows(None, 64 * MIB * 9 // 10)
+    agent.ready().shows(UNBOUND, 64 * MIB * 9 // 10)
 
 
 def test_a_wish_goes_ahead_downwards_and_waits_for_the_cgroup_upwards(
@@ -188,16 +188,16 @@ def test_a_wish_goes_ahead_downwards_and_waits_for_the_cgroup_upwards(
     assert agent.env()[1] == 128 * MIB * 9 // 10
 
     wish(64 * MIB)
-    agent.shows(None, 64 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 64 * MIB * 9 // 10)
     wish(256 * MIB)
-    agent.shows(None, 128 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 128 * MIB * 9 // 10)
     seen = set()
     for _ in range(100):
         seen.add(read_env(agent.env_file)[1])
         time.sleep(0.005)
     assert seen == {128 * MIB * 9 // 10}, "a wish that the cgroup has not is no limit yet"
     top.set_memory(256 * MIB)
-    agent.shows(None, 256 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 256 * MIB * 9 // 10)
 
 
 def test_where_the_kernel_gives_no_inotify_the_poll_is_quicker_and_one_warning_says_so(
@@ -253,12 +253,12 @@ def test_where_the_thread_that_reads_inotify_ends_another_takes_over(top: Group,
 
     for times, size in enumerate((96, 80), 1):
         top.set_memory(72 * MIB)
-        agent.shows(None, 72 * MIB * 9 // 10)
+        agent.shows(UNBOUND, 72 * MIB * 9 // 10)
         threads = agent.at_rest()[1]
         agent.send(signal.SIGUSR1)
         agent.until(lambda: agent.log.count("lost\n") == times, "its loss")  # noqa: B023 called at once
         top.set_memory(size * MIB)
-        agent.shows(None, size * MIB * 9 // 10)
+        agent.shows(UNBOUND, size * MIB * 9 // 10)
 
     agent.until(lambda: agent.figures()[1] == threads, "as many threads as before")
     agent.until(lambda: agent.log.count("is started again") == 2, "both restarts in the log")

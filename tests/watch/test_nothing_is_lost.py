@@ -13,7 +13,7 @@ import time
 import pytest
 
 from kernel.cgroups import MIB, Group
-from watch.sidecar import Sidecar, read_env
+from watch.sidecar import UNBOUND, Sidecar, read_env
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_ten_thousand_flips_end_in_the_last_one_and_leave_nothing_behind(top: Gr
     agent = sidecar("--settle", "0ms", "--log.level", "error", group=top).ready()
     for size in SIZES * 3:  # until every buffer has its size
         top.set_memory(size)
-    agent.shows(None, _limit(SIZES[-1]))
+    agent.shows(UNBOUND, _limit(SIZES[-1]))
     before = agent.at_rest()
 
     for number in range(FLIPS):
@@ -68,7 +68,7 @@ def test_ten_thousand_flips_end_in_the_last_one_and_leave_nothing_behind(top: Gr
         if number % 50 == 0:
             agent.env()
 
-    agent.shows(None, _limit(SIZES[(FLIPS - 1) % len(SIZES)]))
+    agent.shows(UNBOUND, _limit(SIZES[(FLIPS - 1) % len(SIZES)]))
     after = agent.at_rest()
     assert (after[0], after[1]) == (before[0], before[1])
     assert after[2] - before[2] < GROWTH_KIB
@@ -103,7 +103,7 @@ def test_sigterm_amid_changes_ends_it_at_once_with_a_whole_file(top: Group, side
     finally:
         flipper.stop()
     procs, memory = agent.env()
-    assert procs is None
+    assert procs == UNBOUND
     assert memory in [_limit(size) for size in SIZES]
     assert os.listdir(os.path.dirname(agent.env_file)) == ["go.env"]
 
@@ -118,7 +118,7 @@ def test_sigterm_within_the_settle_time_still_writes_the_change(top: Group, side
     assert agent.stop() == 0
 
     assert time.monotonic() - start < 25, "it waited for the settle time"
-    assert agent.env() == (None, _limit(96 * MIB))
+    assert agent.env() == (UNBOUND, _limit(96 * MIB))
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -137,7 +137,7 @@ def test_sigkill_amid_changes_leaves_a_whole_file_and_the_next_life_mends_it(
     assert agent.env()[1] in [_limit(size) for size in SIZES]
 
     again = sidecar(group=top)
-    again.shows(None, _limit(last))
+    again.shows(UNBOUND, _limit(last))
 
 
 @pytest.fixture
@@ -162,10 +162,10 @@ def test_a_full_disk_keeps_the_old_file_until_there_is_room(top: Group, sidecar:
 
     top.set_memory(96 * MIB)
     agent.says("no space left on device")
-    assert agent.env() == (None, _limit(64 * MIB))
+    assert agent.env() == (UNBOUND, _limit(64 * MIB))
     os.unlink(filler)
 
-    agent.shows(None, _limit(96 * MIB))
+    agent.shows(UNBOUND, _limit(96 * MIB))
     assert sorted(os.listdir(small_disk)) == ["go.env"]
     assert agent.stop() == 0
 
@@ -179,10 +179,10 @@ def test_a_read_only_directory_keeps_the_old_file_until_it_is_writable(
 
     top.set_memory(96 * MIB)
     agent.says("read-only file system")
-    assert agent.env() == (None, _limit(64 * MIB))
+    assert agent.env() == (UNBOUND, _limit(64 * MIB))
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
 
-    agent.shows(None, _limit(96 * MIB))
+    agent.shows(UNBOUND, _limit(96 * MIB))
 
 
 def test_a_file_that_somebody_removes_or_spoils_is_made_good(top: Group, sidecar: Start) -> None:
@@ -210,7 +210,7 @@ def _replace_by_fifo(path: str) -> None:
 def _is(agent: Sidecar, memory: int) -> bool:
     try:
         # Nobody may wait at a FIFO.
-        return stat.S_ISREG(os.lstat(agent.env_file).st_mode) and agent.env() == (None, memory)
+        return stat.S_ISREG(os.lstat(agent.env_file).st_mode) and agent.env() == (UNBOUND, memory)
     except (AssertionError, OSError):
         return False
 
@@ -235,8 +235,8 @@ def test_an_application_killed_every_100_ms_is_followed_to_its_last_cgroup(
         target = run_in(group, name)
         read_env(agent.env_file)
 
-    agent.shows(None, _limit(SIZES[30]))
+    agent.shows(UNBOUND, _limit(SIZES[30]))
     after = agent.at_rest()
     assert (after[0], after[1]) == (before[0], before[1])
     group.set_memory(SIZES[3])
-    agent.shows(None, _limit(SIZES[3]))
+    agent.shows(UNBOUND, _limit(SIZES[3]))

@@ -12,7 +12,7 @@ import pytest
 
 from kernel import agent, cgroups
 from kernel.cgroups import MIB, Group
-from watch.sidecar import read_env, wait_until
+from watch.sidecar import CPUS, UNBOUND, read_env, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_a_native_sidecar_finds_the_application_follows_it_and_finds_it_again(po
     assert not os.path.exists(env_file)
 
     pod.run(first, f"{place}/orders", "600")
-    procs = min(2, os.cpu_count() or 1)
+    procs = min(2, CPUS)
     wait_until(lambda: os.path.exists(env_file) and read_env(env_file) == (procs, 128 * MIB * 9 // 10), "the limits")
     first.set_memory(96 * MIB)
     wait_until(lambda: read_env(env_file) == (procs, 96 * MIB * 9 // 10), "the new limit")
@@ -104,7 +104,7 @@ def test_a_native_sidecar_finds_the_application_follows_it_and_finds_it_again(po
     wait_until(lambda: "target has ended" in cgroups.read(log), "its end")
     pod.run(second, f"{place}/orders", "600")
 
-    wait_until(lambda: read_env(env_file) == (None, 64 * MIB * 9 // 10), "the next one's limits")
+    wait_until(lambda: read_env(env_file) == (UNBOUND, 64 * MIB * 9 // 10), "the next one's limits")
     second.set_memory(80 * MIB)
-    wait_until(lambda: read_env(env_file) == (None, 80 * MIB * 9 // 10), "a change of the next one's")
+    wait_until(lambda: read_env(env_file) == (UNBOUND, 80 * MIB * 9 // 10), "a change of the next one's")
     assert "Traceback" not in cgroups.read(log)

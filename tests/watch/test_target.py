@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from kernel.cgroups import MIB, Group
-from watch.sidecar import Sidecar
+from watch.sidecar import UNBOUND, Sidecar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def test_the_same_user_and_group_suffice(top: Group, sidecar: Start, run_in: Run
     top.set_memory(64 * MIB)
     target = run_in(top, "watched", prefix=as_user(USER))
     agent = sidecar("--target", str(target.pid), prefix=_blind(USER)).ready()
-    assert agent.env() == (None, 64 * MIB * 9 // 10)
+    assert agent.env() == (UNBOUND, 64 * MIB * 9 // 10)
 
     top.set_memory(96 * MIB)
 
-    agent.shows(None, 96 * MIB * 9 // 10)
+    agent.shows(UNBOUND, 96 * MIB * 9 // 10)
     with open(agent.env_file, encoding="ascii") as file:
         assert f"/proc/{target.pid}/root/sys/fs/cgroup" in file.read()
 
