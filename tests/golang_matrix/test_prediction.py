@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.golang.buildinfo import read
 from cgagent.golang.libraries import AUTOMAXPROCS, AUTOMEMLIMIT
 from cgagent.golang.runtime import Prediction, predict

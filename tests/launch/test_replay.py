@@ -12,7 +12,7 @@ import pytest
 from cgagent.capture import Capture, Meta
 from cgagent.capture.archive import pack
 from cgagent.capture.captured import CapturedHost
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.golang import buildinfo
 from cgagent.golang.runtime import predict
 from gallery.entries import ENTRIES

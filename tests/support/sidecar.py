@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.cgroup.usage import read_usage
 from cgagent.errors import CgagentError
 from cgagent.host import Host

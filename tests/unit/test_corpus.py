@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.cli import main
 from cgagent.host import Host
 from support import kubelet_env

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.golang.buildinfo import BuildInfo
 from cgagent.golang.expected import RUNTIME
 from cgagent.golang.libraries import AUTOMAXPROCS, AUTOMEMLIMIT

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.given import Amount, GivenLimits, apply_given
 from cgagent.golang.buildinfo import BuildInfo
 from cgagent.golang.expected import ENVIRONMENT, RUNTIME

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from cgagent.cgroup.limits import Limits, read_limits
+from cgagent.cgroup.limits import Limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.errors import CgagentError
 from cgagent.host import VANISHED, Host, ReadError
 from support.trees import V2_MOUNT, build, machine, v2

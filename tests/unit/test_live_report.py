@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.cgroup.usage import read_usage
 from cgagent.golang.live import Running
 from cgagent.golang.live.controller import Controller

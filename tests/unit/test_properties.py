@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from cgagent import envfile
 from cgagent.cgroup import v1, v2
 from cgagent.cgroup.hierarchy import parse_cgroup
-from cgagent.cgroup.limits import read_limits
 from cgagent.cgroup.mounts import parse_mountinfo, unescape
 from cgagent.cgroup.numbers import cpu_list, flat_keyed, unsigned
+from cgagent.cgroup.reading import read_limits
 from cgagent.cgroup.usage import pressure, read_usage
 from cgagent.errors import CgagentError
 from cgagent.given import read_given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.cgroup.usage import Usage, pressure, read_usage
 from cgagent.errors import MalformedError
 from cgagent.host import Host

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.cgroup.limits import getter
+from cgagent.cgroup.reading import getter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

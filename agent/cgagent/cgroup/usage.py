@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from cgagent.cgroup.dialect import number
 from cgagent.cgroup.hierarchy import INVISIBLE, STRANGER, Hierarchy, Level
-from cgagent.cgroup.limits import Limits, getter
+from cgagent.cgroup.limits import Limits
 from cgagent.cgroup.numbers import unsigned
+from cgagent.cgroup.reading import getter
 from cgagent.errors import MalformedError
 from cgagent.host import ReadError
 from cgagent.record import Record

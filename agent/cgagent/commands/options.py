@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from cgagent.cgroup.limits import Limits, read_limits
+from cgagent.cgroup.limits import Limits
 from cgagent.cgroup.process import Problem, Standing
+from cgagent.cgroup.reading import read_limits
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, printable
 from cgagent.given import SOURCES, GivenLimits, apply_given, read_given
 from cgagent.host import Host

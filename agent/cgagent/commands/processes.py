@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cgagent.cgroup.limits import Limits, read_limits
+from cgagent.cgroup.limits import Limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.cgroup.usage import Usage, read_usage
 from cgagent.errors import CgagentError
 from cgagent.golang.live import DENIED, FOREIGN, LiveError, Program, Running

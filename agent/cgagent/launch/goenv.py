@@ -6,7 +6,7 @@ like the root.
 
 from __future__ import annotations
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.host import FILE_LIMIT, Host
 from cgagent.launch.cgroups import Cgroups

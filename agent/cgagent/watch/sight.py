@@ -7,7 +7,8 @@ from copy import copy
 
 from cgagent.cgroup.dialect import number
 from cgagent.cgroup.hierarchy import INSIDE, INVISIBLE, STRANGER
-from cgagent.cgroup.limits import Limits, Wish, getter, read_limits
+from cgagent.cgroup.limits import Limits, Wish
+from cgagent.cgroup.reading import getter, read_limits
 from cgagent.errors import CgagentError, MalformedError
 from cgagent.given import apply_given
 from cgagent.host import ReadError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgagent.cgroup.dialect import number
-from cgagent.cgroup.limits import getter, read_limits
+from cgagent.cgroup.reading import getter, read_limits
 from cgagent.errors import EXIT_RUN_FAILED, CgagentError
 from cgagent.host import ABSENT, FILE_LIMIT, Host, ReadError
 from cgagent.launch.resources import Resources
