@@ -73,3 +73,84 @@ def test_an_interrupt_while_kubectl_waits_ends_it_without_a_word(
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to kubectl too
         said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, ("", ""))
+
+
+RUNNING = {
+    "containerStatuses": [{"name": "app", "containerID": "containerd://ab", "state": {"running": {"startedAt": "x"}}}]
+}
+
+
+def _node(directory: Path, monkeypatch: pytest.MonkeyPatch, pod: dict[str, object], state: dict[str, object]) -> None:
+    """Have kubectl show `pod`, take every container, and say that its state is `state`; it notes its words."""
+    name = "$(cat name)"
+    status = {**RUNNING, "ephemeralContainerStatuses": [{"name": "NAME", "state": state}]}
+    files = {"before": pod, "after": {**pod, "status": status}}
+    for file, content in files.items():
+        (directory / file).write_text(json.dumps(content))
+    _kubectl(
+        monkeypatch,
+        directory,
+        f"""cd {directory}; echo "$*" >> words
+case $1 in
+get) if [ -e name ]; then sed "s/NAME/{name}/" after; else cat before; fi ;;
+debug) for word; do case $word in --container=*) echo "${{word#*=}}" > name ;; esac; done ;;
+logs) echo explained ;;
+esac""",
+    )
+
+
+def _words(directory: Path) -> list[str]:
+    return (directory / "words").read_text().splitlines()
+
+
+ENDED: dict[str, object] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+
+
+def test_every_kubectl_is_told_which_cluster_and_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _node(tmp_path, monkeypatch, {**POD, "status": RUNNING}, ENDED)
+    where = ["--namespace=shop", "--context=test", "--kubeconfig=/etc/kube/config"]
+    assert kubectl_plugin.main(["explain", "pod/orders", *where]) == 0
+    assert capfd.readouterr().out == "explained\n"
+    for line in _words(tmp_path):
+        assert set(where) <= set(line.split())
+        assert "orders" in line.split()
+
+
+def test_a_container_that_is_not_running_is_told_before_anything_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = {"containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+    for pod, why in (({**POD, "status": status}, " (CrashLoopBackOff)"), ({**POD, "status": {"phase": "Pending"}}, "")):
+        _node(tmp_path, monkeypatch, pod, ENDED)
+        assert kubectl_plugin.main(["explain", "orders"]) == 1
+        assert capsys.readouterr().err.startswith(
+            f"kubectl cgagent explain: container app is not running{why}: wait for it"
+        )
+    assert {line.split()[0] for line in _words(tmp_path)} == {"get"}
+
+
+def test_in_the_nodes_own_process_namespace_the_application_is_found_by_its_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 1 is the node's init there."""
+    pod = {"spec": {**POD["spec"], "hostPID": True}, "status": RUNNING}
+    _node(tmp_path, monkeypatch, pod, ENDED)
+    assert kubectl_plugin.main(["explain", "orders"]) == 0
+    assert [line for line in _words(tmp_path) if line.endswith("cgagent explain --container-id=containerd://ab")]
+
+
+def test_an_image_that_cannot_be_had_is_told_without_waiting_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states: list[dict[str, object]] = [
+        {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+        {"terminated": {"reason": "StartError", "exitCode": 128, "message": "no such image"}},
+    ]
+    monkeypatch.setattr(kubectl_plugin, "_PATIENCE", 3600.0)
+    for state in states:
+        _node(tmp_path, monkeypatch, {**POD, "status": RUNNING}, state)
+        assert kubectl_plugin.main(["explain", "orders"]) == 1
+        said = capsys.readouterr().err
+        assert "of orders: no such image: is the image to be had on that node?" in said

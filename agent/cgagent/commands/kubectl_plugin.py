@@ -42,6 +42,8 @@ The same by hand, where the application runs as 65532, as cgagent's image does:
 """
 # An image that is not on the node yet has to be pulled.
 _PATIENCE, _PAUSE = 90.0, 0.2
+# What an ephemeral container does not get over by itself (pkg/kubelet/images/types.go, kuberuntime_container.go).
+_HOPELESS = ("CreateContainerConfigError", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "StartError")
 _USAGE = "usage: kubectl cgagent explain|inject|uninject [options]; kubectl cgagent COMMAND --help"
 
 
@@ -50,12 +52,13 @@ def configure(parser: Parser) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", help="the pod's")
     parser.add_argument("-c", "--container", metavar="NAME", help="which container (default: the application)")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="instead of kubectl's own")
     parser.add_argument("--image", metavar="IMAGE", help=f"of cgagent (default {IMAGE})")
     parser.add_argument(
         "--run-as", metavar="UID:GID", help="the application's user and group (default: the manifest's)"
     )
     parser.add_argument("-o", "--output", metavar="text|json|yaml", help="as for cgagent explain")
-    parser.add_argument("pod", metavar="POD", help="its name")
+    parser.add_argument("pod", metavar="POD", help="its name, or pod/NAME")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,20 +94,21 @@ def run(arguments: Arguments) -> int:
     if container not in containers:
         raise UsageError(f"there is no container '{container}' in {arguments.pod}", f"it has {', '.join(containers)}")
     identity = arguments.run_as or _identity(spec, containers[container])
+    process = _process(pod, container)
     with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="kubectl-cgagent-") as custom:
         json.dump(_custom(identity), custom)
         custom.flush()
         name = f"cgagent-{os.urandom(3).hex()}"
-        words = ["debug", arguments.pod, *_where(arguments), f"--container={name}", f"--target={container}"]
+        words = ["debug", *_target(arguments), f"--container={name}", f"--target={container}"]
         words += [f"--image={arguments.image or IMAGE}", "--profile=restricted", f"--custom={custom.name}", "--quiet"]
-        words += ["--", "cgagent", "explain", _process(pod, container)]
+        words += ["--", "cgagent", "explain", process]
         if arguments.output:
             words.append(f"--output={arguments.output}")
         code, _ = _kubectl(words, capture=True)
     if code:
         raise CgagentError(f"no ephemeral container can be added to {arguments.pod}", "see kubectl's message above")
     code = _ended(arguments, name)
-    _kubectl(["logs", arguments.pod, *_where(arguments), f"--container={name}"])
+    _kubectl(["logs", *_target(arguments), f"--container={name}"])
     return code
 
 
@@ -115,29 +119,30 @@ def _ended(arguments: Arguments, name: str) -> int:
         CgagentError: it does not start in time: its image can't be had, or Pod Security refuses it.
     """
     deadline = time.monotonic() + _PATIENCE
-    state: dict[str, object] = {}
+    stuck: dict[str, object] = {}
     while time.monotonic() < deadline:
         statuses = named(as_map(_pod(arguments).get("status")).get("ephemeralContainerStatuses"))
         state = as_map(statuses.get(name, {}).get("state"))
-        ended = as_map(state.get("terminated")).get("exitCode")
-        if isinstance(ended, int):
-            return ended
+        ended = as_map(state.get("terminated"))
+        stuck = ended or as_map(state.get("waiting"))
+        if stuck.get("reason") in _HOPELESS:
+            break
+        if isinstance(code := ended.get("exitCode"), int):
+            return code
         time.sleep(_PAUSE)
-    waiting = as_map(state.get("waiting"))
-    why = waiting.get("message") or waiting.get("reason") or "it has not ended"
+    why = stuck.get("message") or stuck.get("reason") or "it has not ended"
     raise CgagentError(f"ephemeral container {name} of {arguments.pod}: {why}", "is the image to be had on that node?")
 
 
-def _where(arguments: Arguments) -> list[str]:
-    return [
-        f"--{name}={value}"
-        for name, value in (("namespace", arguments.namespace), ("context", arguments.context))
-        if value
-    ]
+def _target(arguments: Arguments) -> list[str]:
+    """The words that name the pod to kubectl: without its kind, which `kubectl get -o name` writes."""
+    where = ("namespace", "context", "kubeconfig")
+    options = [f"--{name}={value}" for name in where if (value := getattr(arguments, name))]
+    return [arguments.pod.removeprefix("pod/"), *options]
 
 
 def _pod(arguments: Arguments) -> dict[str, object]:
-    code, text = _kubectl(["get", "pod", arguments.pod, "-o", "json", *_where(arguments)], capture=True)
+    code, text = _kubectl(["get", "pod", *_target(arguments), "-o", "json"], capture=True)
     if code:
         raise CgagentError(f"kubectl can't get pod {arguments.pod}", "see its message above")
     try:
@@ -151,13 +156,20 @@ def _annotations(pod: Mapping[str, object]) -> dict[str, object]:
 
 
 def _process(pod: Mapping[str, object], container: str) -> str:
-    """Which process is the application: the first of its own namespace, or of its container in a shared one."""
-    if as_map(pod.get("spec")).get("shareProcessNamespace") is not True:
-        return "--pid=1"
+    """Which process is the application: the first of its own namespace, or of its container in a shared one.
+
+    Raises:
+        CgagentError: there is none: the container is not running.
+    """
+    spec = as_map(pod.get("spec"))
     status = named(as_map(pod.get("status")).get("containerStatuses")).get(container, {})
-    if not as_map(status.get("state")).get("running"):
-        raise CgagentError(f"container {container} is not running", "wait for it: kubectl get pod shows its state")
-    return f"--container-id={status.get('containerID')}"
+    state = as_map(status.get("state"))
+    if not as_map(state.get("running")):
+        reasons = [as_map(state.get(name)).get("reason") for name in ("waiting", "terminated")]
+        why = next((f" ({one})" for one in reasons if one), "")
+        raise CgagentError(f"container {container} is not running{why}", "wait for it: kubectl get pod shows its state")
+    shared = spec.get("shareProcessNamespace") is True or spec.get("hostPID") is True
+    return f"--container-id={status.get('containerID')}" if shared else "--pid=1"
 
 
 def _identity(spec: Mapping[str, object], container: Mapping[str, object]) -> str:
