@@ -11,7 +11,12 @@ import time
 
 import pytest
 
+from cgagent.errors import UsageError
+from cgagent.kube.additions import applied
+from cgagent.kube.inject import plan
+from cgagent.kube.targets import SkippedError
 from kubernetes.node import (
+    CLUSTER,
     GO,
     NAMESPACE,
     ROOT,
@@ -25,6 +30,7 @@ from kubernetes.node import (
     warnings,
     within,
 )
+from kubernetes.odd_pods import odd_pod
 from kubernetes.pods import ENVIRON, pod, processes
 
 TYPE_CHECKING = False
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LABEL = "cgagent.dev/inject"
+UNGUARDED = "unguarded"
 HOOK = "mutatingwebhookconfiguration/cgagent.dev"
 
 
@@ -76,16 +83,12 @@ def apply_cluster_wide(manifest: str) -> None:
 
 def certify(directory: Path) -> None:
     """A new certificate for the webhook: its Secret, and its CA for the API server."""
-    crt, key = directory / "tls.crt", directory / "tls.key"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += ["-days", "2", "-subj", "/CN=webhook", "-addext", "subjectAltName=DNS:cgagent-webhook.cgagent.svc"]
-    subprocess.run([*words, "-keyout", key, "-out", crt], check=True, capture_output=True)
-    secret = cluster("kubectl", "-n", "cgagent", "create", "secret", "tls", "cgagent-webhook", f"--cert={crt}",
-                     f"--key={key}", "--dry-run=client", "-o", "yaml")  # fmt: skip
-    apply_cluster_wide(secret)
-    bundle = base64.b64encode(crt.read_bytes()).decode()
-    change = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
-    cluster("kubectl", "patch", HOOK, "--type=json", "--patch", json.dumps(change))
+    command = directory / "kubectl"
+    command.write_text(f'#!/bin/sh\nexec {CLUSTER} kubectl "$@"\n')
+    command.chmod(0o755)
+    script = os.path.join(ROOT, "k8s", "webhook", "certificate")
+    environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    subprocess.run([script], check=True, capture_output=True, env=environment)
 
 
 def until_injected() -> None:
@@ -150,6 +153,61 @@ OUTCOMES: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
 }
 
 
+ODD_PODS = 120
+
+
+@pytest.fixture(scope="module")
+def unguarded() -> Iterator[None]:
+    """A namespace for pods that no Pod Security would let in."""
+    cluster("kubectl", "create", "namespace", UNGUARDED)
+    cluster("kubectl", "label", "namespace", UNGUARDED, f"{LABEL}=enabled")
+    until("a service account", lambda: get("serviceaccount", "default", "-n", UNGUARDED))
+    yield
+    cluster("kubectl", "delete", "namespace", UNGUARDED)
+
+
+def listed(namespace: str, pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pods as the API server has them after admission."""
+    words = ("-n", namespace, "create", "--dry-run=server", "--output=json", "-f", "-")
+    text = cluster("kubectl", *words, text=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    found, at = [], 0
+    while at < len(text.rstrip()):
+        one, at = json.JSONDecoder().raw_decode(text, at)
+        found.append(one)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
+def as_inject_has_it(manifest: dict[str, Any]) -> Any:
+    """What `cgagent inject` makes of a pod; that the label leaves pods out is for the API server to know."""
+    if manifest["metadata"].get("labels", {}).get(LABEL) == "disabled":
+        return manifest
+    try:
+        return applied(manifest, plan(manifest, lambda _: None).additions)
+    except (SkippedError, UsageError):
+        return manifest
+
+
+def essence(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What cgagent has put into a pod: for each container its variables, and what writes them."""
+    variables = taken_from_files(manifest)
+    writers = [one for one in manifest["spec"].get("initContainers", []) if one["image"].startswith("cgagent:")]
+    found = {}
+    for one in writers:
+        (container,) = {entry["valueFrom"]["resourceFieldRef"]["containerName"] for entry in one["env"]}
+        resources = one.get("resources", {})
+        found[container] = {
+            "variables": variables.pop(container),
+            "limits": [entry["name"] for entry in one["env"]],
+            "words": [word for word in one["args"] if not word.startswith("--env-file=")],
+            "requests": resources.get("requests") or {},
+            "own limits": resources.get("limits") or {},
+            "security": one["securityContext"],
+        }
+    assert variables == {}
+    return found
+
+
 class Outcomes:
     """What webhook and policy have to agree on."""
 
@@ -168,6 +226,15 @@ class Outcomes:
         writers = [one["name"] for one in found["spec"].get("initContainers", [])]
         assert len(writers) == len(expected)
 
+    def test_odd_pods_are_served_as_inject_serves_them(self) -> None:
+        """Server dry runs of pods with every choice at random: who has a file written, from which limits, by what."""
+        pods = [odd_pod(seed) for seed in range(ODD_PODS)]
+        found = {one["metadata"]["name"]: essence(one) for one in listed(UNGUARDED, pods)}
+        # With its defaults, some of which concern us, but without cgagent: the namespace has not the label.
+        plain = listed("default", pods)
+        assert found == {one["metadata"]["name"]: essence(as_inject_has_it(one)) for one in plain}
+        assert sum(bool(one) for one in found.values()) > ODD_PODS / 4
+
     def test_a_hundred_pods_at_once_are_all_injected(self) -> None:
         """By a controller, which creates them side by side; more than the node has room for: they wait for one."""
         waiting = with_spec(pod("many", GO), nodeSelector={"none": "such"})["spec"]
@@ -184,7 +251,7 @@ class Outcomes:
             kubectl("delete", "replicaset", "many", "--cascade=foreground")
 
 
-@pytest.mark.usefixtures("labelled", "policy")
+@pytest.mark.usefixtures("labelled", "unguarded", "policy")
 class TestPolicy(Outcomes):
     def test_each_container_has_its_own(self) -> None:
         manifest = pod("several", GO, env=[{"name": "GOMAXPROCS", "value": "1"}])
@@ -202,7 +269,7 @@ class TestPolicy(Outcomes):
         assert environ == {"GOMAXPROCS": "1", "GOMEMLIMIT": str(128 * 1024 * 1024 * 9 // 10)}
 
 
-@pytest.mark.usefixtures("labelled", "webhook")
+@pytest.mark.usefixtures("labelled", "unguarded", "webhook")
 class TestWebhook(Outcomes):
     def test_an_annotation_that_does_not_fit_is_a_warning(self) -> None:
         manifest = pod("wrong", GO)
