@@ -103,7 +103,7 @@ def _words(directory: Path) -> list[str]:
     return (directory / "words").read_text().splitlines()
 
 
-ENDED: dict[str, object] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+ENDED: dict[str, object] = {"terminated": {"exitCode": 3, "reason": "Error"}}
 
 
 def test_every_kubectl_is_told_which_cluster_and_namespace(
@@ -111,7 +111,7 @@ def test_every_kubectl_is_told_which_cluster_and_namespace(
 ) -> None:
     _node(tmp_path, monkeypatch, {**POD, "status": RUNNING}, ENDED)
     where = ["--namespace=shop", "--context=test", "--kubeconfig=/etc/kube/config"]
-    assert kubectl_plugin.main(["explain", "pod/orders", *where]) == 0
+    assert kubectl_plugin.main(["explain", "pod/orders", *where]) == 3
     assert capfd.readouterr().out == "explained\n"
     for line in _words(tmp_path):
         assert set(where) <= set(line.split())
@@ -137,7 +137,7 @@ def test_in_the_nodes_own_process_namespace_the_application_is_found_by_its_cont
     """Process 1 is the node's init there."""
     pod = {"spec": {**POD["spec"], "hostPID": True}, "status": RUNNING}
     _node(tmp_path, monkeypatch, pod, ENDED)
-    assert kubectl_plugin.main(["explain", "orders"]) == 0
+    assert kubectl_plugin.main(["explain", "orders"]) == 3
     assert [line for line in _words(tmp_path) if line.endswith("cgagent explain --container-id=containerd://ab")]
 
 

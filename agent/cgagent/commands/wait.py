@@ -18,7 +18,7 @@ The file is written under another name and renamed: where it is, it is whole.
 
 examples:
   cgagent wait --env-file /run/cgagent/go.env                    a sidecar's postStart hook
-  cgagent wait --env-file /run/cgagent/go.env --timeout 10s && . /run/cgagent/go.env
+  cgagent wait --env-file /run/cgagent/go.env --timeout 10s && set -a && . /run/cgagent/go.env
 
 exit codes: 0 it is there; 1 it is not in time; 2 wrong usage.
 """
