@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 from cgagent import envfile
 from cgagent.commands import kubectl_plugin
-from kubernetes.node import NAMESPACE, PATIENCE, cgagent, get, image_of
+from kubernetes.node import NAMESPACE, PATIENCE, cgagent, get, http, image_of, metric, restarts, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,27 @@ def env_file(name: str) -> dict[str, str]:
         return {}
 
 
+def file_has(name: str, limit: int) -> bool:
+    """Whether the env file has that memory limit: who starts next gets it."""
+    return env_file(name).get("GOMEMLIMIT") == str(limit)
+
+
+def until_agreed(name: str, limit: int) -> None:
+    """Until file and metrics say `limit`."""
+    until(f"{limit} in the env file of {name}", lambda: file_has(name, limit), 20)
+    until(f"{limit} in the metrics of {name}", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit, 20)
+
+
+def findings(name: str) -> list[str]:
+    """The ids of what a pod's sidecar finds."""
+    return [one["id"] for one in json.loads(http(get("pod", name), 9101, "/explain"))["findings"]]
+
+
+def conditions(name: str) -> dict[str, str]:
+    """The pod's conditions with their reasons."""
+    return {one["type"]: one.get("reason", "") for one in get("pod", name)["status"]["conditions"]}
+
+
 def processes(name: str, command: str, namespace: str = NAMESPACE) -> list[int]:
     """The host's PIDs of the processes called `command` in a pod's containers."""
     uid = get("pod", name, "-n", namespace)["metadata"]["uid"]
@@ -98,3 +120,11 @@ def processes(name: str, command: str, namespace: str = NAMESPACE) -> list[int]:
 def sidecar_restarts(name: str) -> int:
     """How often a pod's sidecar was started again."""
     return int(get("pod", name)["status"]["initContainerStatuses"][0]["restartCount"])
+
+
+def restart_application(name: str) -> None:
+    """Kill the sample service in a pod, and wait until it was started again."""
+    before = restarts(name, "app")
+    (application,) = processes(name, "orders")
+    os.kill(application, signal.SIGKILL)
+    until("the restart", lambda: restarts(name, "app") == before + 1, 60)

@@ -29,7 +29,16 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import LIMITS, env_file, injected, limit_for, pod, processes, sidecar_restarts
+from kubernetes.pods import (
+    LIMITS,
+    env_file,
+    injected,
+    limit_for,
+    pod,
+    processes,
+    restart_application,
+    sidecar_restarts,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,13 +196,6 @@ def test_an_env_file_that_is_replaced_is_put_right_at_once(what: str, tmp_path: 
     assert runs_with("replaced")["gomemlimit"] == limit_for(256)
     resize("replaced", "app", {**LIMITS, "memory": "300Mi"})
     until("the new value", lambda: env_file("replaced").get("GOMEMLIMIT") == str(limit_for(300)), 30)
-
-
-def restart_application(name: str) -> None:
-    before = restarts(name, "app")
-    (application,) = processes(name, "orders")
-    os.kill(application, signal.SIGKILL)
-    until("the restart", lambda: restarts(name, "app") == before + 1, 60)
 
 
 def test_a_directory_in_the_place_of_the_file_is_told_of_and_holds_an_application_up_until_it_is_gone(

@@ -22,7 +22,18 @@ from kubernetes.node import (
     runs_with,
     until,
 )
-from kubernetes.pods import LIMITS, SHARED, env_file, injected, limit_for, pod, processes
+from kubernetes.pods import (
+    LIMITS,
+    SHARED,
+    conditions,
+    file_has,
+    findings,
+    injected,
+    limit_for,
+    pod,
+    restart_application,
+    until_agreed,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,11 +56,6 @@ def program_has(name: str, limit: int) -> bool:
     return bool(runs_with(name)["gomemlimit"] == limit)
 
 
-def file_has(name: str, limit: int) -> bool:
-    """Whether the env file has it: who starts next gets it."""
-    return env_file(name).get("GOMEMLIMIT") == str(limit)
-
-
 def resized(way: str, name: str, followed: Callable[[str, int], bool]) -> None:
     """Resize pod `name` up and down; each time, within time, `followed` holds, and file and metrics agree.
 
@@ -64,12 +70,6 @@ def resized(way: str, name: str, followed: Callable[[str, int], bool]) -> None:
         seconds.append(time.monotonic() - start)
         until_agreed(name, limit)
     print(f"{way}: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
-
-
-def until_agreed(name: str, limit: int) -> None:
-    """Until file and metrics say `limit`."""
-    until(f"{limit} in the env file of {name}", lambda: file_has(name, limit), 20)
-    until(f"{limit} in the metrics of {name}", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit, 20)
 
 
 def test_a_container_that_a_resize_restarts_reads_the_new_file_every_time(tmp_path: Path) -> None:
@@ -96,14 +96,8 @@ def test_without_a_restart_file_and_metrics_follow(tmp_path: Path) -> None:
     # Its variables are those of its start; who starts next has the new ones.
     assert program_has("following", limit_for(256))
     assert restarts("following", "app") == 0
-    kill_application("following")
-    until("the restart", lambda: restarts("following", "app") == 1, 60)
+    restart_application("following")
     assert program_has("following", limit_for(sizes()[-1]))
-
-
-def kill_application(name: str) -> None:
-    (application,) = processes(name, "orders")
-    os.kill(application, 9)
 
 
 def test_a_running_program_is_tuned_after_every_resize(tmp_path: Path) -> None:
@@ -161,11 +155,6 @@ def too_much_beside_the_occupant() -> int:
     return (allocatable() - int(allocatable() * 0.6)) // MIB * MIB + 512 * MIB
 
 
-def conditions(name: str) -> dict[str, str]:
-    """The pod's conditions with their reasons."""
-    return {one["type"]: one.get("reason", "") for one in get("pod", name)["status"]["conditions"]}
-
-
 def deferred_raise(name: str, directory: Path, *options: str) -> int:
     """A pod that is asked to grow to what the node has no room for at present; the bytes that are wished."""
     apply(injected(pod(name, GO), directory, *options))
@@ -185,13 +174,11 @@ def test_a_shared_process_namespace_shows_what_is_and_not_what_is_wished(tmp_pat
     until("the target", lambda: metric("wishing", "cgagent_memory_limit_bytes") == 256 * MIB, 20)
     until("the wish", lambda: metric("wishing", "cgagent_memory_limit_wished_bytes") == wished, 20)
     until_agreed("wishing", limit_for(256))
-    explained = json.loads(http(get("pod", "wishing"), 9101, "/explain"))
-    wish = explained["limits"]["memory"]["wished"]
+    wish = json.loads(http(get("pod", "wishing"), 9101, "/explain"))["limits"]["memory"]["wished"]
     assert (wish["bytes"], wish["in_force"]) == (wished, 256 * MIB)
-    assert "resize-pending" in [one["id"] for one in explained["findings"]]
+    assert "resize-pending" in findings("wishing")
     # An application that starts anew meanwhile gets what fits its limit.
-    kill_application("wishing")
-    until("the restart", lambda: restarts("wishing", "app") == 1, 60)
+    restart_application("wishing")
     assert program_has("wishing", limit_for(256))
     # Once there is room, the wish comes about, and is written.
     kubectl("delete", "pod", "occupant", "--grace-period=1")
@@ -217,8 +204,7 @@ def test_the_program_that_starts_by_itself_takes_what_is_in_force_whatever_is_wi
     wished = too_much_beside_the_occupant()
     resize("inside", "app", {**LIMITS, "memory": str(wished)})
     until("the resize being deferred", lambda: conditions("inside").get("PodResizePending") == "Deferred", 30)
-    kill_application("inside")
-    until("the restart", lambda: restarts("inside", "app") == 1, 60)
+    restart_application("inside")
     assert program_has("inside", limit_for(256))
 
 
@@ -244,9 +230,7 @@ def test_a_decrease_that_is_held_back_is_decided_on_and_told_apart(tmp_path: Pat
     http(get("pod", "held"), 8080, "/?orders=200000")
     resize("held", "app", {**LIMITS, "memory": "8Mi"})
     until("the resize being held back", lambda: conditions("held").get("PodResizeInProgress") == "Error", 60)
-    assert env_file("held")["GOMEMLIMIT"] == str(limit_for(8))
-    assert metric("held", "cgagent_memory_limit_wished_bytes") == 8 * MIB
+    until("the wish", lambda: metric("held", "cgagent_memory_limit_wished_bytes") == 8 * MIB, 20)
+    until_agreed("held", limit_for(8))
     assert metric("held", "cgagent_memory_limit_bytes") == 256 * MIB
-    assert metric("held", "cgagent_gomemlimit_bytes") == limit_for(8)
-    explained = json.loads(http(get("pod", "held"), 9101, "/explain"))
-    assert "resize-pending" in [one["id"] for one in explained["findings"]]
+    assert "resize-pending" in findings("held")

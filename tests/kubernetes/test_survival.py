@@ -24,7 +24,7 @@ from kubernetes.node import (
     until,
     warnings,
 )
-from kubernetes.pods import LIMITS, explained, injected, pod, processes, sidecar_restarts
+from kubernetes.pods import LIMITS, explained, injected, pod, processes, restart_application, sidecar_restarts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def test_a_sidecar_that_is_killed_comes_back_and_follows(tmp_path: Path) -> None
 def test_an_application_that_is_killed_starts_with_the_same_values(tmp_path: Path) -> None:
     apply(injected(pod("crashed", GO), tmp_path, "--mode=sidecar"))
     ready("crashed")
-    (application,) = processes("crashed", "orders")
-    os.kill(application, signal.SIGKILL)
-    until("the restart", lambda: restarts("crashed", "app") == 1, 60)
+    restart_application("crashed")
     assert runs_with("crashed")["gomemlimit"] == GOMEMLIMIT
 
 

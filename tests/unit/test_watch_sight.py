@@ -98,6 +98,15 @@ def test_a_resize_that_is_pending_is_told(millicores: int, size: int, told: list
     assert found == told
 
 
+@pytest.mark.parametrize(("millicores", "pending"), [(1000, 1), (2000, 0), (3000, 1)])
+def test_as_many_exclusive_cpus_as_are_asked_for_are_the_limit_without_a_quota(millicores: int, pending: int) -> None:
+    limits = _limits(None, 2 * GI)
+    limits.cpu.online, limits.cpu.allowed = frozenset(range(8)), frozenset({2, 3})
+    heed_wish(limits, _wish(millicores, 2 * GI))
+    picture = Picture("1", "/", limits, Usage(), decide(limits, Policy(), {}), None, None)
+    assert len([one for one in find(picture) if one.id == "resize-pending"]) == pending
+
+
 def test_where_the_cgroup_is_not_known_a_wish_makes_no_decision() -> None:
     limits = _limits(None, None)
     limits.problems.append(Problem("unreadable", "", "cannot read /cg/memory.max"))

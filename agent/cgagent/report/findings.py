@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cgagent.cgroup.limits import Limits
+    from cgagent.cgroup.limits import Limits, Wish
     from cgagent.report.picture import Picture
 
 CRITICAL = "critical"
@@ -162,11 +162,20 @@ def _given(picture: Picture) -> Iterator[Finding]:
 
 def _wished(picture: Picture) -> Iterator[Finding]:
     cpu, memory = picture.limits.cpu.wish, picture.limits.memory.wish
-    if cpu is not None and (cpu.fact is None or abs(cpu.value - cpu.fact) > _CPU_ROUNDING):
+    if cpu is not None and not _in_force(cpu, picture.limits.cpu.allowed):
         yield _pending("CPU", format_cpus(cpu.value), cpu.source, cpu.fact and format_cpus(cpu.fact))
     if memory is not None and memory.value != memory.fact:
         fact = memory.fact and format_size(int(memory.fact))
         yield _pending("memory", format_size(int(memory.value)), memory.source, fact)
+
+
+def _in_force(cpu: Wish, allowed: frozenset[int] | None) -> bool:
+    """Whether the quota is what is asked for, or the cpuset: whom the kubelet's static CPU manager gives CPUs of its
+    own has no quota (DisableCPUQuotaWithExclusiveCPUs, Kubernetes 1.33 and newer).
+    """
+    if cpu.fact is None:
+        return allowed is not None and len(allowed) == cpu.value
+    return abs(cpu.value - cpu.fact) <= _CPU_ROUNDING
 
 
 def _pending(name: str, wished: str, source: str, fact: object) -> Finding:
