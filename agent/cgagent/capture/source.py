@@ -78,12 +78,13 @@ def _walk(host: Host) -> Iterator[tuple[str, bool]]:
     while queue:
         path = queue.pop()
         try:
-            mode = os.lstat(host.locate(path)).st_mode
+            place = host.locate(path)
+            mode = os.lstat(place).st_mode
         except OSError:
             continue
         if stat.S_ISDIR(mode):
             yield path, True
-            queue += [f"{path}/{name}" for name in os.listdir(host.locate(path))]
+            queue += [f"{path}/{name}" for name in os.listdir(place)]
         elif stat.S_ISREG(mode):
             yield path, False
 
