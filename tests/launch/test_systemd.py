@@ -31,6 +31,29 @@ pytestmark = [
     ),
 ]
 
+
+def bus(kind: str, address: str) -> dict[str, str]:
+    """A manager's D-Bus: complete units, with no sysinit.target behind them, which would set up a machine."""
+    return {
+        "dbus.socket": f"""
+[Unit]
+DefaultDependencies=no
+[Socket]
+ListenStream={address}
+""",
+        "dbus.service": f"""
+[Unit]
+DefaultDependencies=no
+Requires=dbus.socket
+After=dbus.socket
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart=/usr/bin/dbus-daemon --{kind} --address=systemd: --nofork --nopidfile --systemd-activation
+""",
+    }
+
+
 UNITS = {
     "probe.service": """
 [Unit]
@@ -46,23 +69,7 @@ ExecStart=/bin/bash /results/probe
 StandardOutput=append:/results/log
 StandardError=append:/results/log
 """,
-    # Complete units, and no sysinit.target behind them: that would set up a machine.
-    "dbus.socket": """
-[Unit]
-DefaultDependencies=no
-[Socket]
-ListenStream=/run/dbus/system_bus_socket
-""",
-    "dbus.service": """
-[Unit]
-DefaultDependencies=no
-Requires=dbus.socket
-After=dbus.socket
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation
-""",
+    **bus("system", "/run/dbus/system_bus_socket"),
     "user.service": f"""
 [Unit]
 DefaultDependencies=no
@@ -77,22 +84,7 @@ StandardError=append:/results/log
     **dict.fromkeys(("sysinit.target", "basic.target", "shutdown.target"), ""),
 }
 USER_UNITS = {
-    "dbus.socket": """
-[Unit]
-DefaultDependencies=no
-[Socket]
-ListenStream=%t/bus
-""",
-    "dbus.service": """
-[Unit]
-DefaultDependencies=no
-Requires=dbus.socket
-After=dbus.socket
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation
-""",
+    **bus("session", "%t/bus"),
     **dict.fromkeys(("basic.target", "shutdown.target"), ""),
 }
 
