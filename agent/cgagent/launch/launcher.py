@@ -13,11 +13,13 @@ import time
 from cgagent.errors import EXIT_FAILURE, EXIT_RUN_FAILED, CgagentError
 from cgagent.launch import names
 from cgagent.launch.cgroups import Cgroups
-from cgagent.launch.channel import Caller, Channel, Orders
+from cgagent.launch.channel import Caller, Channel
 from cgagent.launch.failure import failure, reason, refused
 from cgagent.launch.identity import User, find_user, map_ids
 from cgagent.launch.init import contain
+from cgagent.launch.preparation import network_plan, orders_for, scene_to_show
 from cgagent.launch.resources import UNLIMITED
+from cgagent.launch.signals import Signals
 from cgagent.launch.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -26,11 +28,8 @@ from cgagent.launch.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     MACHINES,
-    SI_KERNEL,
-    SIGINFO_SIZE,
     clone,
     prlimit,
-    signalfd,
 )
 
 TYPE_CHECKING = False
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from cgagent.launch.keeper import Keeper
     from cgagent.launch.network import Plan
     from cgagent.launch.report import StatsFile
-    from cgagent.launch.shown.scene import Scene
     from cgagent.launch.shown.supervisor import Supervisor
     from cgagent.launch.spec import Spec
     from cgagent.launch.tty import Terminal
@@ -61,24 +59,6 @@ _FLAGS = {
 # A command that runs longer than this has a keeper. One that does not is gone before a keeper would be ready; what a
 # launcher killed so early leaves is the next start's to remove.
 _SHORT_MS = 10
-# Not ours to pass on: faults and pipes of our own, and what stops a background process at its terminal.
-_OWN_SIGNALS = frozenset(
-    (
-        signal.SIGKILL,
-        signal.SIGSTOP,
-        signal.SIGSEGV,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGTRAP,
-        signal.SIGSYS,
-        signal.SIGPIPE,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGXCPU,
-        signal.SIGXFSZ,
-    )
-)
 
 
 def launch(spec: Spec) -> int:
@@ -127,31 +107,25 @@ class Container:
         self._terminal: Terminal | None = None
         self._stats: StatsFile | None = None
         self._supervisor: Supervisor | None = None
-        self._terminated: float | None = None
-        self._forwarded = frozenset(signal.valid_signals()) - _OWN_SIGNALS
 
     def start(self) -> None:
         """Bring it up to the exec of its command."""
         spec = self.spec
         user = find_user(spec.user, spec.rootfs or "/")
-        plan = _plan(spec)
+        plan = network_plan(spec)
         if spec.stats_file is not None:
             from cgagent.launch.report import StatsFile
 
             self._stats = StatsFile(spec.stats_file)
         channel = self._channel = Channel(spec.tty)
-        # Who started us may have it ignored, which outlives exec(2): nobody's end could be waited for.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # From here on signals wait for `wait`, or end what is not yet started.
-        self._signals = signalfd(self._forwarded)
-        mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded))
-        scene = self._scene()
+        signals = self._signals = Signals(spec.stop_timeout)
+        scene = scene_to_show(spec)
         self.cgroups.create(spec.resources, spec.cgroup_parent, spec.best_effort)
-        orders = self._orders(plan, scene)
+        orders = orders_for(spec, self.cgroups, plan, scene)
         self._supervisor = orders.supervisor
         self.pid = _clone(sum(_FLAGS[name] for name in spec.namespaces))
         if self.pid == 0:
-            contain(spec, user, channel, Caller.here(mask), self.name, orders)
+            contain(spec, user, channel, Caller.here(signals.mask), self.name, orders)
         channel.keep_outer_end()
         self._admit(user, plan)
         if self._supervisor is not None:
@@ -169,38 +143,6 @@ class Container:
             raise error
         for line in self.cgroups.missing:
             _say(line)
-
-    def _orders(self, plan: Plan | None, scene: Scene | None) -> Orders:
-        spec, resolver, environ = self.spec, "", dict[str, str]()
-        if plan is not None:
-            from cgagent.launch.network import resolv_conf
-
-            resolver = resolv_conf(plan)
-        if spec.go_env:
-            from cgagent.launch.goenv import decided
-
-            environ = decided(self.cgroups, spec.environ, scene)
-        orders = Orders.of(self.cgroups, resolver, environ, _seccomp(spec))
-        if scene is not None:
-            from cgagent.launch.shown.supervisor import Supervisor
-
-            orders.supervisor = Supervisor(scene)
-        return orders
-
-    def _scene(self) -> Scene | None:
-        """The machine to show, if not this one; its limits become the container's if they are to bind."""
-        spec = self.spec
-        if spec.shown is None:
-            return None
-        from cgagent.host import Host
-        from cgagent.launch.shown.scene import Scene
-
-        scene = Scene(spec.shown, Host(), spec.time_offset or 0)
-        if spec.shown.replay is not None and spec.shown.enforce and scene.capture is not None:
-            from cgagent.launch.shown.host import ShownHost, enforced
-
-            spec.resources = enforced(ShownHost(scene, scene.capture))
-        return scene
 
     def _admit(self, user: User, plan: Plan | None) -> None:
         """Give the new namespaces what only comes from outside: maps, higher limits, a network."""
@@ -245,7 +187,7 @@ class Container:
         """Pass signals on until the command has ended; return its exit code."""
         signals, end = self._signals, self._channel.end
         poll = select.poll()
-        poll.register(signals, select.POLLIN)
+        poll.register(signals.file, select.POLLIN)
         poll.register(end, select.POLLIN)
         supervised = -1 if self._supervisor is None else self._supervisor.ended
         if supervised >= 0:
@@ -254,9 +196,8 @@ class Container:
         if end not in ready and self._keeper is None:
             self._keep()
         while True:
-            if signals in ready:
-                info = memoryview(os.read(signals, SIGINFO_SIZE)).cast("i")
-                self._on_signal(info[0], info[2])  # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code
+            if signals.file in ready:
+                signals.pass_on(self.pid, self._terminal)
             if supervised in ready:
                 poll.unregister(supervised)
                 self._on_supervisors_death()
@@ -284,16 +225,6 @@ class Container:
             self._keeper = Keeper(os.pidfd_open(self.pid), self.cgroups, self._undo, kept)
         except OSError:
             pass  # the command runs; should we be killed, the next start cleans up
-
-    def _on_signal(self, number: int, si_code: int) -> None:
-        if number == signal.SIGCHLD:
-            return  # the pipe's end says more
-        if number == signal.SIGWINCH and self._terminal is not None:
-            self._terminal.resize()
-        elif si_code < SI_KERNEL:  # else it is the terminal's, and the command has it from there
-            self._forward(number)
-        elif number == signal.SIGTSTP:
-            os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for us to stop, as the command did
 
     def _on_supervisors_death(self) -> None:
         death = self._supervisor.death() if self._supervisor is not None else ""
@@ -325,15 +256,6 @@ class Container:
         if self._stats is not None:
             self._stats.write(report)
         return code
-
-    def _forward(self, number: int) -> None:
-        if number == signal.SIGTERM:
-            now = time.monotonic()
-            if self._terminated is None:
-                self._terminated = now
-            elif now - self._terminated >= self.spec.stop_timeout:
-                number = signal.SIGKILL
-        os.kill(self.pid, number)
 
     def _kill(self) -> None:
         if self.pid > 0:
@@ -378,26 +300,6 @@ def _clone(flags: int) -> int:
         }
         hint = hints.get(error.errno or 0, "see user_namespaces(7)")
         raise CgagentError(f"cannot make namespaces: {reason}", hint, EXIT_RUN_FAILED) from None
-
-
-def _plan(spec: Spec) -> Plan | None:
-    """The network to set up outside, checked before anything is made."""
-    if spec.net != "veth":
-        return None
-    from cgagent.launch.network import Plan, requirements
-
-    if os.geteuid() != 0:
-        raise CgagentError("--net veth is not for an ordinary user", requirements(), EXIT_RUN_FAILED)
-    return Plan(rate=spec.net_rate, nat=spec.net_nat, dns=tuple(spec.dns))
-
-
-def _seccomp(spec: Spec) -> bytes:
-    """The filter's program; empty for none."""
-    if not spec.security.seccomp:
-        return b""
-    from cgagent.launch.seccomp import default_filter, opened_by
-
-    return default_filter(opened_by(spec.security.capabilities))
 
 
 def _raise_hard_limit(pid: int, number: int, hard: int) -> None:
