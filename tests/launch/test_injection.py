@@ -181,8 +181,8 @@ class Launch:
             if VOLATILE.match(line) or (is_cgroup_mount and not self._shows_limits(fields[-1])):
                 continue
             if len(fields) > 8 and fields[0].isdigit() and ":" in fields[2]:
-                if fields[4].startswith(("/root/", "/run/", "/srv/", "/tmp/", "/var/")):
-                    continue  # the host's, which come and go
+                if f"{fields[4]}/".startswith(("/root/", "/run/", "/srv/", "/tmp/", "/var/")):
+                    continue  # the host's, which come and go, and change places as they do
                 line = " ".join(fields[3:])  # mountinfo: IDs and device numbers
             lines.append(re.sub(r"\bcgagent-\d+", "cgagent-PID", line))
         return "\n".join(lines)
