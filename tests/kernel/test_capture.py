@@ -12,7 +12,7 @@ import pytest
 from cgagent.capture import load
 from kernel import agent, cgroups
 from kernel.cgroups import MIB, Group
-from kernel.test_namespaces import bound, namespaced, private, waiting
+from kernel.test_namespaces import CONTAINER, POD, bound, container, namespaced, private, waiting
 from support.accounts import NOBODY, runs_python
 
 TYPE_CHECKING = False
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-POD, CONTAINER = (200_000, 96 * MIB), (150_000, 128 * MIB)
+__all__ = ["container"]
+
+BINDING = (CONTAINER[0] / 100_000, POD[1])  # CPUs, bytes
 VIEWS = {"bare": lambda group: group.enter([]), "private": private, "bound": bound, "namespaced": namespaced}
 
 
@@ -41,17 +43,6 @@ def _counted(value: Any) -> Any:
     return value is not None
 
 
-@pytest.fixture
-def container(top: Group) -> Group:
-    """A container under a pod's limits: the pod's memory and the container's CPU limit bind."""
-    child = top.child("c1")
-    top.set_quota(POD[0])
-    top.set_memory(POD[1])
-    child.set_quota(CONTAINER[0])
-    child.set_memory(CONTAINER[1])
-    return child
-
-
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_capture_from_inside_explains_as_the_container_itself_does(
     container: Group, view: str, tmp_path: object
@@ -69,7 +60,7 @@ def test_a_capture_from_inside_explains_as_the_container_itself_does(
     assert alike(captured) == alike(live)
     assert captured["limits"]["cpu"]["cores"] in (CONTAINER[0] / 100_000, POD[0] / 100_000, None)
     if view == "bare":
-        assert (captured["limits"]["cpu"]["cores"], captured["limits"]["memory"]["bytes"]) == (1.5, 96 * MIB)
+        assert (captured["limits"]["cpu"]["cores"], captured["limits"]["memory"]["bytes"]) == BINDING
         assert load(path).meta.affinity is not None
 
 
@@ -103,7 +94,7 @@ def test_somebody_else_captures_what_he_may_see_and_no_other_cgroup(
 
     captured = agent.explain("--root", path)
     assert captured["limits"] == live["limits"]
-    assert (captured["limits"]["cpu"]["cores"], captured["limits"]["memory"]["bytes"]) == (1.5, 96 * MIB)
+    assert (captured["limits"]["cpu"]["cores"], captured["limits"]["memory"]["bytes"]) == BINDING
     if view != "bare":
         assert load(path).meta.view == "outside"
 

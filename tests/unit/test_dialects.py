@@ -199,6 +199,19 @@ def test_what_this_kernel_does_not_count_is_not_known_rather_than_zero() -> None
         assert dialect.memory_events(_files()) == {}
 
 
+# What both tests' files say, each in its dialect.
+MEMORY_USAGE = {
+    "usage_bytes": 1000,
+    "working_set_bytes": 900,
+    "peak_bytes": 2000,
+    "anon_bytes": 600,
+    "file_bytes": 300,
+    "high_bytes": None,
+    "swap_usage_bytes": 30,
+    "swap_limit_bytes": 40,
+}
+
+
 def test_v2_memory_usage() -> None:
     files = _files(
         memory__current="1000\n",
@@ -208,16 +221,7 @@ def test_v2_memory_usage() -> None:
         memory__swap__max="40\n",
         memory__stat="anon 600\nfile 300\ninactive_file 100\n",
     )
-    assert v2.memory_usage(files) == {
-        "usage_bytes": 1000,
-        "working_set_bytes": 900,
-        "peak_bytes": 2000,
-        "anon_bytes": 600,
-        "file_bytes": 300,
-        "high_bytes": None,
-        "swap_usage_bytes": 30,
-        "swap_limit_bytes": 40,
-    }
+    assert v2.memory_usage(files) == MEMORY_USAGE
 
 
 def test_v1_counts_swap_together_with_memory() -> None:
@@ -229,16 +233,7 @@ def test_v1_counts_swap_together_with_memory() -> None:
         memory__memsw__limit_in_bytes="5040\n",
         memory__stat="total_rss 600\ntotal_cache 300\ntotal_inactive_file 100\n",
     )
-    assert v1.memory_usage(files) == {
-        "usage_bytes": 1000,
-        "working_set_bytes": 900,
-        "peak_bytes": 2000,
-        "anon_bytes": 600,
-        "file_bytes": 300,
-        "high_bytes": None,
-        "swap_usage_bytes": 30,
-        "swap_limit_bytes": 40,
-    }
+    assert v1.memory_usage(files) == MEMORY_USAGE
 
 
 def test_the_working_set_is_never_negative() -> None:

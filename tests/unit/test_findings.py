@@ -13,6 +13,7 @@ import pytest
 from cgagent.cli import main
 from cgagent.golang.runtime import NO_MEMORY_LIMIT, parse_memory_limit
 from cgagent.report.variables import parse_gomaxprocs
+from support import go_program
 
 REPOSITORY = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -37,14 +38,6 @@ SOUND = {
     "sys/fs/cgroup/pod/app/memory.events": "oom 0\noom_kill 0\n",
     "sys/fs/cgroup/pod/app/pids.current": "10\n",
     "sys/fs/cgroup/pod/app/pids.max": "100\n",
-}
-# Those that no captured tree can tell are specified in test_live_report.
-OF_RUNNING = {
-    "running-unknown",
-    "gomemlimit-below-live",
-    "gomemlimit-tight",
-    "memory-outside-go",
-    "gomaxprocs-in-force",
 }
 APP = "sys/fs/cgroup/pod/app"
 POD = "sys/fs/cgroup/pod"
@@ -280,7 +273,7 @@ def test_every_id_is_documented_and_every_documented_id_exists() -> None:
         "environment-unknown",
         "unreadable",
         "resize-pending",  # a sidecar's alone: test_watch_sight
-    } | OF_RUNNING
+    } | go_program.FINDINGS
     assert {row[0] for row in FIRING} | elsewhere == documented
 
 

@@ -32,17 +32,8 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="another user's process take
 @pytest.fixture
 def start(public: str) -> Iterator[Start]:
     """Make a program and start it; returns its PID."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def run(environ: dict[str, str] | None = None, **changes: object) -> str:
-        path = go_program.build(f"{public}/program{len(processes)}", **changes)
-        processes.append(go_program.start(path, environ))
-        return str(processes[-1].pid)
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
+    with go_program.starter(public) as start:
+        yield start
 
 
 def running(pid: str) -> Running:

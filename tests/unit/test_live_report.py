@@ -16,6 +16,7 @@ from cgagent.report.document import document
 from cgagent.report.findings import find
 from cgagent.report.picture import Picture
 from cgagent.report.text import Style, render
+from support import go_program
 from support.go_state import MIB, state
 from support.trees import build, v2
 
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Show = Callable[..., Picture]
-
-OF_RUNNING = {
-    "running-unknown",
-    "gomemlimit-below-live",
-    "gomemlimit-tight",
-    "memory-outside-go",
-    "gomaxprocs-in-force",
-}
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def show(tmp_path: object) -> Show:
 
 
 def findings(picture: Picture) -> dict[str, tuple[str, str, str]]:
-    return {one.id: (one.level, one.message, one.remedy) for one in find(picture) if one.id in OF_RUNNING}
+    return {one.id: (one.level, one.message, one.remedy) for one in find(picture) if one.id in go_program.FINDINGS}
 
 
 def test_nothing_is_told_of_a_program_that_runs_as_decided(show: Show) -> None:

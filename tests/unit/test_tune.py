@@ -13,7 +13,6 @@ from support.go_state import MIB, NO_LIMIT, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
 
     Start = Callable[..., str]
@@ -26,17 +25,8 @@ AUTOMEMLIMIT = "github.com/KimMachineGun/automemlimit"
 def start(public: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Make a program and start it; returns its PID."""
     monkeypatch.setenv("CGAGENT_STATE_DIR", f"{public}/state")
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def run(environ: dict[str, str] | None = None, **changes: object) -> str:
-        path = go_program.build(f"{public}/program{len(processes)}", **changes)
-        processes.append(go_program.start(path, environ))
-        return str(processes[-1].pid)
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
+    with go_program.starter(public) as start:
+        yield start
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-from kernel import cgroups
 from kernel.cgroups import Group, read
+from kernel.conftest import top, writable
 from watch.sidecar import Sidecar, wait_until
 
 TYPE_CHECKING = False
@@ -18,30 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-
-@pytest.fixture(scope="session")
-def writable() -> None:
-    """Skip where this machine gives no cgroup with CPU and memory limits."""
-    if os.geteuid() != 0:
-        pytest.skip("making cgroups needs root")
-    for controller in ("cpu", "memory"):
-        if cgroups.holder(controller) is None:
-            pytest.skip(f"no cgroup mount here has the {controller} controller")
-    try:
-        probe = Group(f"{cgroups.PREFIX}{os.getpid()}-probe")
-    except OSError as error:
-        pytest.skip(f"cgroups cannot be made here: {error}")
-    probe.remove()
-
-
-@pytest.fixture
-def top(writable: None, request: pytest.FixtureRequest) -> Iterator[Group]:  # noqa: ARG001 asked for its effect
-    """A cgroup for the test alone; removed with all that is in it."""
-    group = Group(f"{cgroups.PREFIX}{os.getpid()}-w{abs(hash(request.node.nodeid)) % 10**6}")
-    try:
-        yield group
-    finally:
-        group.remove()
+__all__ = ["top", "writable"]
 
 
 @pytest.fixture
