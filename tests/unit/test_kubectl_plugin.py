@@ -131,6 +131,16 @@ def test_a_container_that_is_not_running_is_told_before_anything_is_added(
     assert {line.split()[0] for line in _words(tmp_path)} == {"get"}
 
 
+def test_wrong_usage_is_told_before_anything_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is added to a pod stays there."""
+    _node(tmp_path, monkeypatch, {**POD, "status": RUNNING}, ENDED)
+    assert kubectl_plugin.main(["explain", "orders", "-o", "xml"]) == 2
+    assert "--output: 'xml' is not known: choose one of text, json, yaml" in capsys.readouterr().err
+    assert not (tmp_path / "words").exists()
+
+
 def test_in_the_nodes_own_process_namespace_the_application_is_found_by_its_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +148,7 @@ def test_in_the_nodes_own_process_namespace_the_application_is_found_by_its_cont
     pod = {"spec": {**POD["spec"], "hostPID": True}, "status": RUNNING}
     _node(tmp_path, monkeypatch, pod, ENDED)
     assert kubectl_plugin.main(["explain", "orders"]) == 3
-    assert [line for line in _words(tmp_path) if line.endswith("cgagent explain --container-id=containerd://ab")]
+    assert [line for line in _words(tmp_path) if "-- cgagent explain --container-id=containerd://ab " in line]
 
 
 def test_an_image_that_cannot_be_had_is_told_without_waiting_in_vain(

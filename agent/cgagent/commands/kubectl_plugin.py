@@ -17,6 +17,7 @@ from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, p
 from cgagent.kube.settings import IMAGE
 from cgagent.kube.workload import as_map, likely_application, named
 from cgagent.parser import HELP, Parser
+from cgagent.texts import parse_choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ The same by hand, where the application runs as 65532, as cgagent's image does:
   kubectl debug POD --container look --image IMAGE --target app --profile restricted -- cgagent explain --pid 1
   kubectl logs POD --container look
 """
+OUTPUTS = ("text", "json", "yaml")
 # An image that is not on the node yet has to be pulled.
-_PATIENCE, _PAUSE = 90.0, 0.2
+_PATIENCE = 90.0
+# Each look is a kubectl.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 1.0
 # What an ephemeral container does not get over by itself (pkg/kubelet/images/types.go, kuberuntime_container.go).
-_HOPELESS = ("CreateContainerConfigError", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "StartError")
+_HOPELESS = (
+    *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"),
+    *("CreateContainerConfigError", "StartError"),
+)
 _USAGE = "usage: kubectl cgagent explain|inject|uninject [options]; kubectl cgagent COMMAND --help"
 
 
@@ -57,7 +64,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--run-as", metavar="UID:GID", help="the application's user and group (default: the manifest's)"
     )
-    parser.add_argument("-o", "--output", metavar="text|json|yaml", help="as for cgagent explain")
+    parser.add_argument("-o", "--output", metavar="|".join(OUTPUTS), help="as for cgagent explain")
     parser.add_argument("pod", metavar="POD", help="its name, or pod/NAME")
 
 
@@ -87,6 +94,7 @@ def _dispatch(name: str, command: Command, words: list[str]) -> int:
 
 def run(arguments: Arguments) -> int:
     """Add the ephemeral container, and pass on what it prints; return its exit code."""
+    output = parse_choice(arguments.output or OUTPUTS[0], "--output", OUTPUTS)
     pod = _pod(arguments)
     spec = as_map(pod.get("spec"))
     container = arguments.container or next(iter(likely_application(spec, _annotations(pod))), "")
@@ -101,9 +109,7 @@ def run(arguments: Arguments) -> int:
         name = f"cgagent-{os.urandom(3).hex()}"
         words = ["debug", *_target(arguments), f"--container={name}", f"--target={container}"]
         words += [f"--image={arguments.image or IMAGE}", "--profile=restricted", f"--custom={custom.name}", "--quiet"]
-        words += ["--", "cgagent", "explain", process]
-        if arguments.output:
-            words.append(f"--output={arguments.output}")
+        words += ["--", "cgagent", "explain", process, f"--output={output}"]
         code, _ = _kubectl(words, capture=True)
     if code:
         raise CgagentError(f"no ephemeral container can be added to {arguments.pod}", "see kubectl's message above")
@@ -119,6 +125,7 @@ def _ended(arguments: Arguments, name: str) -> int:
         CgagentError: it does not start in time: its image can't be had, or Pod Security refuses it.
     """
     deadline = time.monotonic() + _PATIENCE
+    pause = _FIRST_PAUSE
     stuck: dict[str, object] = {}
     while time.monotonic() < deadline:
         statuses = named(as_map(_pod(arguments).get("status")).get("ephemeralContainerStatuses"))
@@ -129,7 +136,8 @@ def _ended(arguments: Arguments, name: str) -> int:
             break
         if isinstance(code := ended.get("exitCode"), int):
             return code
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(1.2 * pause, _LONGEST_PAUSE)
     why = stuck.get("message") or stuck.get("reason") or "it has not ended"
     raise CgagentError(f"ephemeral container {name} of {arguments.pod}: {why}", "is the image to be had on that node?")
 
