@@ -13,6 +13,7 @@ import time
 
 from cgagent.cli import guarded
 from cgagent.commands import inject, uninject
+from cgagent.commands.explain import OUTPUTS
 from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
 from cgagent.kube.settings import IMAGE
 from cgagent.kube.workload import as_map, likely_application, named
@@ -41,7 +42,6 @@ The same by hand, where the application runs as 65532, as cgagent's image does:
   kubectl debug POD --container look --image IMAGE --target app --profile restricted -- cgagent explain --pid 1
   kubectl logs POD --container look
 """
-OUTPUTS = ("text", "json", "yaml")
 # An image that is not on the node yet has to be pulled.
 _PATIENCE = 90.0
 # Each look is a kubectl.
