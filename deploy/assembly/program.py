@@ -96,6 +96,8 @@ def _link(directory: str, sources: Sources) -> bytes:
     words = [f"{prefix}gcc", "-std=c11", "-Wall", "-Werror", "-Os", "-static", "-o", "cgagent", "cgagent.c", "calls.c"]
     # Headers and libc.a of the same packages, whatever this machine has of its own.
     words += [f"--sysroot={sources.root}", f"-I{sources.root}/usr/include/{PYTHON}"]
+    # Python's headers have assertions, which name the file that they stand in: not where it lies on this machine.
+    words += [f"-ffile-prefix-map={sources.root}="]
     words += [f"{config}/lib{PYTHON}.a", "-lz", "-lm"]
     words += ["-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,relro"]
     output(words, cwd=directory)

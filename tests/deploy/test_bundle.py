@@ -61,10 +61,15 @@ def test_it_is_static_and_below_the_goal(bundle: str) -> None:
 
 
 def test_builds_are_the_same_bit_for_bit(artefacts: str, checkout: str, tmp_path: object) -> None:
-    """Another directory, locale, time zone, umask and hash seed; no time goes by unnoticed: mtimes are fixed."""
-    copy = f"{tmp_path}/elsewhere/checkout"
+    """Another directory, cache, locale, time zone, umask and hash seed; mtimes are fixed."""
+    copy, cache = f"{tmp_path}/elsewhere/checkout", f"{tmp_path}/cache"
     shutil.copytree(checkout, copy)
+    os.mkdir(cache)
+    mine = os.environ.get("CGAGENT_BUILD_CACHE") or os.path.expanduser("~/.cache/cgagent-build")
+    for downloaded in ("debian", "wheels"):  # what is made from it is made anew
+        os.symlink(f"{mine}/{downloaded}", f"{cache}/{downloaded}")
     environ = {**os.environ, "PYTHONHASHSEED": "77", "TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    environ["CGAGENT_BUILD_CACHE"] = cache
     for script, name in (("bundle", "bundle.tar"), ("image", "image.tar")):
         words = [sys.executable, f"{copy}/deploy/{script}", "--output", f"{tmp_path}/{name}"]
         done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, umask=0o077)
