@@ -17,6 +17,10 @@ from cgagent.kube.manifests import inject, values
 from cgagent.kube.workload import PLATFORM
 from cgagent.parser import Parser
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 K8S = os.path.join(ROOT, "k8s")
 _CACHED = os.path.expanduser("~/.cache/cgagent-cluster/bin/kubectl")
@@ -97,6 +101,30 @@ def test_the_components_for_tuning_add_what_inject_adds() -> None:
     security = injected["spec"]["template"]["spec"]["initContainers"][0]["securityContext"]
     assert (security.pop("runAsUser"), security.pop("runAsGroup")) == (65532, 65532)
     assert of_kind(built("examples/orders-tune"), "Deployment") == injected
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ("share-processes", "sidecar"),
+        ("sidecar", "tune"),
+        ("sidecar", "tune", "share-processes"),
+        ("init", "share-processes"),
+        ("sidecar", "init"),
+    ],
+    ids=" ".join,
+)
+def test_components_that_make_no_pod_together_are_refused(components: tuple[str, ...], tmp_path: Path) -> None:
+    """Some would be taken by the API server, and keep the pod from starting."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlay"
+    overlay.mkdir()
+    paths = [f"../components/{name}" for name in components]
+    text = {"kind": "Kustomization", "resources": ["../examples/orders"], "components": paths}
+    (overlay / "kustomization.yaml").write_text(json.dumps(text))
+    done = subprocess.run([str(KUBECTL), "kustomize", overlay], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"components/{components[-1]}" in done.stderr or f"components/{components[-2]}" in done.stderr
 
 
 def test_the_policy_knows_the_same_sidecars_of_platforms_as_inject() -> None:
