@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 
-from cgagent.parser import Parser
+from cgagent.parser import REST, Parser
 
 
 def help_text(parser: Parser) -> str:
@@ -17,7 +17,10 @@ def help_text(parser: Parser) -> str:
         allow_abbrev=False,
     )
     repeat(parser, copy)
-    return copy.format_help()
+    text = copy.format_help()
+    rest = next((one for one in parser if one.nargs == REST), None)
+    # argparse shows the words of a command as dots alone.
+    return text if rest is None else text.replace(f" {REST}\n", f" {rest.metavar} {REST}\n", 1)
 
 
 def repeat(parser: Parser, copy: ArgumentParser) -> list[Action]:

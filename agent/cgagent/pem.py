@@ -22,6 +22,15 @@ def load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     context.load_cert_chain(certificate, key, _no_passphrase)
 
 
+def reason(error: OSError | ValueError) -> str:
+    """Why `load` failed, for a person."""
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return "the key is another certificate's"
+    if hasattr(error, "library"):  # ssl.SSLError, whose own words are those of OpenSSL's source
+        return "one of them is no certificate or key"
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def _no_passphrase() -> str:
     """Said to OpenSSL instead of letting it ask at the terminal for an encrypted key's."""
     raise ValueError("the key is encrypted")

@@ -183,6 +183,9 @@ WRONG_WORDS = [
         "--simulate v2 --cpuset-cpus 0 -- true",
         "--cpuset-cpus with --simulate needs --host-cpus: say how many CPUs there are",
     ),
+    ("--net veth --dns nobody -- true", "--dns: 'nobody' is not an address: write it as 192.0.2.1 or 2001:db8::1"),
+    ("--cgroup-parent a/../.. -- true", "--cgroup-parent: 'a/../..' may lead out of the cgroups: name one without .."),
+    ("--gc -- true", "--gc does not go with a COMMAND: leave one of the two out"),
     ("--preserve-fds all -- true", "--preserve-fds: 'all' is not a whole number: give 0 or more"),
 ]
 

@@ -64,6 +64,21 @@ COMMAND_LINE = [
     Bad("completion", "bash|zsh|fish is missing: see 'cgagent completion --help'"),
     Bad("completion bahs", "there is no completion for 'bahs': did you mean bash?"),
     Bad("completion tcsh", "there is no completion for 'tcsh': choose one of bash, zsh, fish"),
+    Bad("wait --env-file directory", "--env-file: directory is a directory: name a file in it"),
+    Bad(f"{WRITE} --binary absent", "--binary: there is no absent: name the Go program that the file is for", FAILED),
+    Bad(
+        "explain --root pod --binary absent",
+        "--binary: cannot read absent: no such file or directory: name a program that the go command built",
+        FAILED,
+    ),
+    Bad(
+        "tune --memory-limit auto",
+        "CGAGENT_TARGET_PID: 'x' is not a process ID: give a number, such as 1",
+        USAGE,
+        "CGAGENT_TARGET_PID=x",
+    ),
+    Bad("webhook --tls-cert-file x", "--tls-private-key-file is missing: the API server speaks TLS only"),
+    Bad("webhook", "--tls-cert-file and --tls-private-key-file are missing: the API server speaks TLS only"),
     Bad("explain --root pod -o xml", "--output: 'xml' is not known: choose one of text, json, yaml"),
 ]
 

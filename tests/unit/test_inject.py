@@ -338,8 +338,8 @@ def test_the_sidecar_understands_every_hook_that_inject_takes(hook: str) -> None
 
 def test_wait_gives_up_in_time_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(CgagentError) as raised:
-        run("wait", "--env-file", str(tmp_path), "--timeout", "50ms")  # a directory is no env file
-    assert raised.value.line().startswith(f"{tmp_path} is not there after 50ms: ")
+        run("wait", "--env-file", f"{tmp_path}/go.env", "--timeout", "50ms")
+    assert raised.value.line().startswith(f"{tmp_path}/go.env is not there after 50ms: ")
     assert raised.value.exit_code == 1
 
 

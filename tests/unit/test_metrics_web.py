@@ -306,6 +306,6 @@ def test_what_cannot_be_done_is_refused_with_file_and_key(tmp_path: object, text
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: object) -> None:
-    with pytest.raises(CgagentError, match=r"web\.yml: cannot be read: no such file") as caught:
+    with pytest.raises(CgagentError, match=r"--web\.config\.file: cannot read .*web\.yml: no such file") as caught:
         read_web_config(f"{tmp_path}/web.yml")
     assert caught.value.exit_code == 78

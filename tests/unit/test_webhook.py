@@ -348,7 +348,12 @@ def test_what_is_being_answered_at_the_end_is_answered(running: Running) -> None
 def test_a_wrong_certificate_or_address_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(CgagentError, match="can't be used"):
         Certificate(f"{tmp_path}/none", f"{tmp_path}/none", print)
-    certificate = Certificate(*make_certificate(tmp_path, "one"), print)
+    one, other = make_certificate(tmp_path, "one"), make_certificate(tmp_path, "other")
+    with pytest.raises(CgagentError, match="the key is another certificate's"):
+        Certificate(one[0], other[1], print)
+    with pytest.raises(CgagentError, match="one of them is no certificate or key"):
+        Certificate(one[1], one[0], print)
+    certificate = Certificate(*one, print)
     with pytest.raises(CgagentError, match=r"cannot listen on 192\.0\.2\.1:1"):
         Server(("192.0.2.1", 1), Webhook(defaults, certificate, lambda *_: None), tls=True)
 

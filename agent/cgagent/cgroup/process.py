@@ -81,7 +81,9 @@ def read_membership(host: Host, pid: str) -> str | None:
     if not host.live:
         raise CgagentError(f"{host.root} holds no proc/{pid}", "give the root of a captured or mounted tree")
     if not host.is_directory("/proc/self"):
-        raise CgagentError("there is no /proc here", "cgagent needs Linux with /proc mounted")
+        raise CgagentError(
+            f"there is no proc file system at {host.shown('/proc')}", "cgagent needs Linux with it mounted"
+        )
     raise CgagentError(f"there is no process {pid}", "give the PID of a running process")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Docker shows as many.
 _ID_LENGTH = 12
 OUTPUTS = ("text", "json", "yaml")
+_GO_PROGRAM = "name a program that the go command built"
 
 DESCRIPTION = "Say which limits bind a process, which GOMAXPROCS and GOMEMLIMIT follow, why, and what is wrong."
 EPILOG = f"""\
@@ -100,9 +101,12 @@ def _first_of(container: str) -> str:
 
 def _program(settled: Settled, binary: str | None) -> BuildInfo | None:
     if binary is not None:
-        info = buildinfo.read(binary)
+        try:
+            info = buildinfo.read(binary)
+        except CgagentError as error:
+            raise CgagentError(f"--binary: {error.message}", error.hint or _GO_PROGRAM) from None
         if info is None:
-            raise CgagentError(f"--binary: {binary} is not a Go program", "name a program that the go command built")
+            raise CgagentError(f"--binary: {binary} is not a Go program", _GO_PROGRAM)
         return info
     if settled.pid == "self" or not settled.host.live:
         return None

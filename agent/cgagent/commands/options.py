@@ -19,13 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cgagent.parser import Arguments, Parser
+    from cgagent.parser import Arguments, Group, Parser
 
 # option, metavar, help; the attribute and the environment twin (CGAGENT_MEMORY_RATIO) follow from the name.
-_POLICY = (
+_MEMORY_POLICY = (
     ("--memory-ratio", "RATIO", "share of the memory limit that GOMEMLIMIT gets (default 0.9)"),
     ("--memory-reserve", "SIZE", "taken off the memory limit before the ratio, for memory that Go does not manage"),
     ("--memory-min", "SIZE", "a GOMEMLIMIT below this is an error"),
+)
+_CPU_POLICY = (
     ("--cpu-rounding", "|".join(ROUNDINGS), "ceil (default), floor as uber-go/automaxprocs, go as Go >= 1.25"),
     ("--min-procs", "N", "smallest GOMAXPROCS"),
     ("--max-procs", "N", "largest GOMAXPROCS"),
@@ -46,17 +48,22 @@ sizes: """
 )
 
 
-def add_policy(parser: Parser, *, sets_variables: bool = True) -> None:
-    """The options of design section 2 that say how limits become numbers."""
+def add_numbers(parser: Parser, *, cpu: bool = True) -> Group:
+    """The options that say how limits become numbers; without `cpu`, those about memory alone."""
     group = parser.add_argument_group("policy")
-    for name, metavar, text in _POLICY:
+    for name, metavar, text in (*_MEMORY_POLICY, *(_CPU_POLICY if cpu else ())):
         group.add_argument(name, metavar=metavar, help=text)
-    if sets_variables:
-        group.add_argument(
-            "--gomaxprocs",
-            metavar="|".join(GOMAXPROCS_MODES),
-            help="auto (default): left to a program known to reach the same number by itself and to follow changes",
-        )
+    return group
+
+
+def add_policy(parser: Parser) -> None:
+    """Those, and the options that say which variables are set (design section 2)."""
+    group = add_numbers(parser)
+    group.add_argument(
+        "--gomaxprocs",
+        metavar="|".join(GOMAXPROCS_MODES),
+        help="auto (default): left to a program known to reach the same number by itself and to follow changes",
+    )
     group.add_argument(
         "--override",
         action="store_const",
@@ -216,8 +223,8 @@ def _limits_or_unknown(host: Host) -> Limits:
         return Limits(standing)
 
 
-def pid_of(text: str | None) -> str:
-    """The process that `--pid` names, `self` where it is not given.
+def pid_of(text: str | None, what: str = "--pid") -> str:
+    """The process that `text` names, `self` for None; `what` is where it is given.
 
     Raises:
         UsageError: it is no number that a process can have.
@@ -226,5 +233,5 @@ def pid_of(text: str | None) -> str:
         return "self"
     # pid_max is 4194304 at the most
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 1 << 22):
-        raise UsageError(f"--pid: '{text}' is not a process ID", "give a number, such as 1")
+        raise UsageError(f"{what}: '{text}' is not a process ID", "give a number, such as 1")
     return text

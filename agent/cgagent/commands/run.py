@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cgagent.errors import UsageError
 from cgagent.units import CPU_HELP, RATE_HELP, SIZE_HELP
 
 TYPE_CHECKING = False
@@ -170,6 +171,8 @@ def configure(parser: Parser) -> None:
 def run(arguments: Arguments) -> int:
     """Run the command; return its exit code."""
     if arguments.gc:
+        if arguments.command:
+            raise UsageError("--gc does not go with a COMMAND", "leave one of the two out")
         from cgagent.launch.gc import collect
 
         return collect()

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from cgagent.commands.options import TWINS_HELP, add_policy, say
+from cgagent.commands.options import TWINS_HELP, add_numbers, pid_of, say
 from cgagent.commands.processes import Processes, Row
 from cgagent.errors import UsageError, printable
 from cgagent.policy import Policy
@@ -105,7 +105,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--sort", metavar="COLUMN", help=f"one of {', '.join(NAMES)} (default gc)")
     parser.add_argument("--interval", metavar="SECONDS", help="time between two looks (default 2)")
     parser.add_argument("-o", "--output", metavar="|".join(OUTPUTS), help="with --once: text (default), json")
-    add_policy(parser, sets_variables=False)
+    add_numbers(parser)
 
 
 def run(arguments: Arguments) -> int:
@@ -118,7 +118,7 @@ def run(arguments: Arguments) -> int:
     once = arguments.once or not sys.stdout.isatty()
     if output == "json" and not once:
         raise UsageError("-o json prints once", "write --once -o json")
-    processes = Processes(Policy(Texts(arguments, os.environ)), [_pid(text) for text in arguments.pid or ()])
+    processes = Processes(Policy(Texts(arguments, os.environ)), [int(pid_of(text)) for text in arguments.pid or ()])
     try:
         if not once:
             from cgagent.commands.screen import show
@@ -173,9 +173,3 @@ def _interval(text: str | None) -> float:
     if not 0.1 <= interval <= 3600:
         raise UsageError(f"--interval: '{text}' is no time between two looks", "give 0.1 to 3600 seconds")
     return interval
-
-
-def _pid(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 1 << 22):
-        raise UsageError(f"--pid: '{text}' is not a process ID", "give a number, such as 1")
-    return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.commands.options import TWINS_HELP, Settled, add_policy, say
+from cgagent.commands.options import TWINS_HELP, Settled, add_numbers, pid_of, say
 from cgagent.errors import CgagentError, UsageError, printable
 from cgagent.golang.live import LiveError, Program
 from cgagent.golang.live.controller import NO_LIMIT
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cgagent.parser import Arguments, Parser
 
 AUTO, OFF, FOLLOW = "auto", "off", "follow"
+_TARGET_PID = "CGAGENT_TARGET_PID"  # as the sidecar sets it for an exec hook
 
 DESCRIPTION = "Bring a new memory limit to a running Go program, or hand GOMAXPROCS back to its runtime."
 EPILOG = f"""\
@@ -53,14 +54,15 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--force", action="store_true", help="override what the program, or a library in it, has set")
-    add_policy(parser, sets_variables=False)
+    add_numbers(parser, cpu=False)
 
 
 def run(arguments: Arguments) -> int:
     """Tune; return the exit code."""
-    pid = arguments.pid or os.environ.get("CGAGENT_TARGET_PID")  # as the sidecar sets it for an exec hook
+    pid = arguments.pid or os.environ.get(_TARGET_PID)
     if not pid:
         raise UsageError("--pid is missing", "write --pid N")
+    pid_of(pid, "--pid" if arguments.pid else _TARGET_PID)
     limit = arguments.limit
     if limit is None and arguments.hand_back is None:
         raise UsageError("nothing to tune is named", "write --memory-limit auto, or --gomaxprocs follow")

@@ -39,6 +39,8 @@ def run(arguments: Arguments) -> int:
     path = arguments.env_file or os.environ.get("CGAGENT_ENV_FILE")
     if not path:
         raise UsageError("--env-file is missing", "name the file to wait for")
+    if os.path.isdir(path):
+        raise UsageError(f"--env-file: {path} is a directory", "name a file in it")
     timeout = arguments.timeout if arguments.timeout is not None else _DEFAULT
     deadline = time.monotonic() + _seconds(timeout)
     pause = _FIRST_PAUSE

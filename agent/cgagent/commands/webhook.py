@@ -54,8 +54,11 @@ def run(arguments: Arguments) -> int:
     """Serve until told to stop; return the exit code."""
     texts = settings_texts(arguments)
     Settings(texts)
-    if not arguments.tls_cert_file or not arguments.tls_private_key_file:
-        raise UsageError("--tls-cert-file and --tls-private-key-file are missing", "the API server speaks TLS only")
+    files = {"--tls-cert-file": arguments.tls_cert_file, "--tls-private-key-file": arguments.tls_private_key_file}
+    missing = [option for option, path in files.items() if not path]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise UsageError(f"{' and '.join(missing)} {verb} missing", "the API server speaks TLS only")
     log = Log(
         parse_choice(arguments.log_format or FORMATS[0], "--log.format", FORMATS),
         parse_choice(arguments.log_level or "info", "--log.level", LEVELS),

@@ -7,7 +7,7 @@ import sys
 
 from cgagent import envfile
 from cgagent.commands.options import TWINS_HELP, Settled, add_limits, add_policy, say
-from cgagent.errors import UsageError
+from cgagent.errors import CgagentError, UsageError
 from cgagent.texts import Texts
 
 TYPE_CHECKING = False
@@ -65,6 +65,8 @@ def run(arguments: Arguments) -> int:
     if arguments.merge and path == "-":
         raise UsageError("--merge does not go with --env-file -", "name the file whose lines are to be kept")
     mode = None if arguments.mode is None else envfile.parse_mode(arguments.mode, "--mode")
+    if arguments.binary and not os.path.exists(arguments.binary):
+        raise CgagentError(f"--binary: there is no {arguments.binary}", "name the Go program that the file is for")
     binary = arguments.binary or (f"/proc/{arguments.pid}/exe" if arguments.pid and not arguments.root else None)
     settled = Settled(arguments, root=arguments.root, pid=arguments.pid, binary=binary)
     code = settled.check("write")

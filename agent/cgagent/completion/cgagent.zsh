@@ -233,9 +233,6 @@ _shtab_cgagent_top_options=(
   "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
   "--min-procs[smallest GOMAXPROCS]:N:"
   "--max-procs[largest GOMAXPROCS]:N:"
-  "--override[decide anew what the environment already has\; else a GOMAXPROCS or GOMEMLIMIT there is left alone]"
-  "--on-error[where a limit can\'t be known\: fail (default), or ignore, leaving the variable out]:fail|ignore:(fail ignore)"
-  "--require-limits[end with 3 if no limit was found]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -251,12 +248,6 @@ _shtab_cgagent_tune_options=(
   "--memory-ratio[share of the memory limit that GOMEMLIMIT gets (default 0.9)]:RATIO:"
   "--memory-reserve[taken off the memory limit before the ratio, for memory that Go does not manage]:SIZE:"
   "--memory-min[a GOMEMLIMIT below this is an error]:SIZE:"
-  "--cpu-rounding[ceil (default), floor as uber-go\/automaxprocs, go as Go \>\= 1.25]:ceil|floor|go:(ceil floor go)"
-  "--min-procs[smallest GOMAXPROCS]:N:"
-  "--max-procs[largest GOMAXPROCS]:N:"
-  "--override[decide anew what the environment already has\; else a GOMAXPROCS or GOMEMLIMIT there is left alone]"
-  "--on-error[where a limit can\'t be known\: fail (default), or ignore, leaving the variable out]:fail|ignore:(fail ignore)"
-  "--require-limits[end with 3 if no limit was found]"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -58,6 +58,5 @@ class Certificate:
         try:
             pem.load(context, *self._files)
         except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
-            raise CgagentError(f"{' and '.join(self._files)} can't be used: {reason}", _HINT) from None
+            raise CgagentError(f"{' and '.join(self._files)} can't be used: {pem.reason(error)}", _HINT) from None
         return context

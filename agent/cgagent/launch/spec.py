@@ -159,7 +159,7 @@ class Spec(Record):
             self.net = "host"
         self.namespaces = frozenset(NAMESPACES) - shared - ({"net"} if self.net == "host" else set())
         self.net_nat: bool = a.net_nat
-        self.dns: list[str] = a.dns or []
+        self.dns = [_address(text) for text in a.dns or []]
         for option, value in (("--net-rate", a.net_rate), ("--net-nat", a.net_nat), ("--dns", a.dns)):
             if value and self.net != "veth":
                 raise UsageError(f"{option} needs --net veth", f"add it, or leave {option} out")
@@ -168,7 +168,7 @@ class Spec(Record):
         if a.hostname is not None and "uts" not in self.namespaces:
             raise UsageError("--hostname does not go with --share uts", "leave one of the two out")
         self.time_offset = None if a.time_offset is None else _seconds(a.time_offset, "--time-offset")
-        self.cgroup_parent: str | None = a.cgroup_parent
+        self.cgroup_parent: str | None = _cgroup(a.cgroup_parent)
         self._files(a)
         self.security = Security(a, "user" in self.namespaces)
         self.user: str | None = _user(a.user)
@@ -242,6 +242,22 @@ def _hostname(text: str | None) -> str | None:
     if not (plain.isascii() and plain.isalnum()) or len(text) > 64:
         raise UsageError(f"--hostname: '{text}' is not a host name", "use up to 64 letters, digits, dots and dashes")
     return text
+
+
+def _address(text: str) -> str:
+    from _socket import AF_INET, AF_INET6, inet_pton
+
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        raise UsageError(f"--dns: '{text}' is not an address", "write it as 192.0.2.1 or 2001:db8::1") from None
+    return text
+
+
+def _cgroup(path: str | None) -> str | None:
+    if path is not None and ".." in path.split("/"):
+        raise UsageError(f"--cgroup-parent: '{path}' may lead out of the cgroups", "name one without ..")
+    return path
 
 
 def _user(text: str | None) -> str | None:

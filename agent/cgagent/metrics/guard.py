@@ -107,8 +107,7 @@ def tls_context(tls: Tls, path: str) -> ssl.SSLContext:
         if tls.client_ca_file:
             context.load_verify_locations(tls.client_ca_file)
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        what = f"{path}: tls_server_config: the certificate, key or CA can't be used: {reason}"
+        what = f"{path}: tls_server_config: the certificate, key or CA can't be used: {pem.reason(error)}"
         raise CgagentError(
             what, "check that the files are there, in PEM format, and belong together", EXIT_CONFIG
         ) from None

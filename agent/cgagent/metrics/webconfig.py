@@ -87,7 +87,9 @@ def read_web_config(path: str) -> WebConfig:
             text = file.read(yamltext.SIZE_LIMIT + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise CgagentError(f"{path}: cannot be read: {reason}", exit_code=EXIT_CONFIG) from None
+        raise CgagentError(
+            f"--web.config.file: cannot read {path}: {reason}", "name a readable file", EXIT_CONFIG
+        ) from None
     return check(yamltext.load(text, path), path)
 
 
