@@ -107,6 +107,13 @@ def test_the_variables_find_their_values(shop: Shop) -> None:
         assert {one["metric"][label] for one in shop.query(_filled(metric))} == {value}
 
 
+def test_all_pods_are_chosen_at_first() -> None:
+    # Without that, Grafana chooses the first that it finds, though there is a choice "All".
+    (pod,) = (one for one in _dashboard()["templating"]["list"] if one["name"] == "pod")
+    assert pod["includeAll"]
+    assert pod["current"]["value"] == ["$__all"]
+
+
 def test_rates_leave_their_interval_to_grafana() -> None:
     for title, expression in _queries():
         for function in re.findall(r"\b(?:rate|increase)\((?:[^()]|\([^()]*\))*\)", expression):
