@@ -151,23 +151,7 @@ class Spec(Record):
         if not self.command or not self.command[0]:
             raise UsageError("COMMAND is missing", "write it after --, as in: cgagent run --cpus 1.5 -- ./orders")
         self.resources = read_resources(a)
-        self.net = _choice(a.net or "none", NETWORKS, "--net")
-        shared = {_choice("mnt" if word == "mount" else word, NAMESPACES, "--share") for word in a.share or []}
-        if "net" in shared and a.net not in (None, "host"):
-            raise UsageError(f"--share net does not go with --net {a.net}", "leave one of the two out")
-        if "net" in shared:
-            self.net = "host"
-        self.namespaces = frozenset(NAMESPACES) - shared - ({"net"} if self.net == "host" else set())
-        self.net_nat: bool = a.net_nat
-        self.dns = [_address(text) for text in a.dns or []]
-        for option, value in (("--net-rate", a.net_rate), ("--net-nat", a.net_nat), ("--dns", a.dns)):
-            if value and self.net != "veth":
-                raise UsageError(f"{option} needs --net veth", f"add it, or leave {option} out")
-        self.net_rate = None if a.net_rate is None else _net_rate(a.net_rate)
-        self.hostname: str | None = _hostname(a.hostname)
-        if a.hostname is not None and "uts" not in self.namespaces:
-            raise UsageError("--hostname does not go with --share uts", "leave one of the two out")
-        self.time_offset = None if a.time_offset is None else _seconds(a.time_offset, "--time-offset")
+        self._namespaces_and_network(a)
         self.cgroup_parent: str | None = _cgroup(a.cgroup_parent)
         self._files(a)
         self.security = Security(a, "user" in self.namespaces)
@@ -189,6 +173,25 @@ class Spec(Record):
             from cgagent.launch.shown.options import Shown
 
             self.shown = Shown(a, self)
+
+    def _namespaces_and_network(self, a: Arguments) -> None:
+        self.net = _choice(a.net or "none", NETWORKS, "--net")
+        shared = {_choice("mnt" if word == "mount" else word, NAMESPACES, "--share") for word in a.share or []}
+        if "net" in shared and a.net not in (None, "host"):
+            raise UsageError(f"--share net does not go with --net {a.net}", "leave one of the two out")
+        if "net" in shared:
+            self.net = "host"
+        self.namespaces = frozenset(NAMESPACES) - shared - ({"net"} if self.net == "host" else set())
+        self.net_nat: bool = a.net_nat
+        self.dns = [_address(text) for text in a.dns or []]
+        for option, value in (("--net-rate", a.net_rate), ("--net-nat", a.net_nat), ("--dns", a.dns)):
+            if value and self.net != "veth":
+                raise UsageError(f"{option} needs --net veth", f"add it, or leave {option} out")
+        self.net_rate = None if a.net_rate is None else _net_rate(a.net_rate)
+        self.hostname: str | None = _hostname(a.hostname)
+        if a.hostname is not None and "uts" not in self.namespaces:
+            raise UsageError("--hostname does not go with --share uts", "leave one of the two out")
+        self.time_offset = None if a.time_offset is None else _seconds(a.time_offset, "--time-offset")
 
     def _files(self, a: Arguments) -> None:
         self.rootfs: str | None = None if a.rootfs is None else os.path.abspath(a.rootfs)

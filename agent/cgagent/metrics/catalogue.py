@@ -69,9 +69,8 @@ def about() -> Iterator[Metric]:
 
 
 def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
-    """What bounds the process."""
-    mode, cpu, memory = picture.limits.standing.mode, picture.limits.cpu, picture.limits.memory
-    usage = picture.usage
+    """Where the process stands, and what bounds it."""
+    mode = picture.limits.standing.mode
     if mode is not None:
         yield info(
             "cgroup_info", "The cgroup hierarchies mounted here: v1, v2, hybrid or none; always 1.", {"mode": mode}
@@ -82,6 +81,12 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
         "resource",
         _defined(picture),
     )
+    yield from _cpu_limits(picture.limits.cpu)
+    yield from _memory_limits(picture.limits.memory, picture.usage.memory)
+    yield gauge("pids_limit", "Tasks that the cgroup may have (pids.max).", picture.usage.pids.get("limit"))
+
+
+def _cpu_limits(cpu: CpuLimit) -> Iterator[Metric]:
     yield gauge(
         "cpu_limit_cores",
         "The smallest CPU quota of the cgroup and its ancestors (v2 cpu.max, v1 cpu.cfs_quota_us/cpu.cfs_period_us).",
@@ -97,6 +102,9 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
         "CPUs that the process may run on (v2 cpuset.cpus.effective, v1 cpuset.effective_cpus, and affinity).",
         len(cpu.allowed) if cpu.allowed and not cpu.foreign else None,
     )
+
+
+def _memory_limits(memory: MemoryLimit, used: Values) -> Iterator[Metric]:
     yield gauge(
         "memory_limit_bytes",
         "The smallest memory limit of the cgroup and its ancestors "
@@ -111,14 +119,13 @@ def limits(picture: Picture, _: Counters) -> Iterator[Metric]:
     yield gauge(
         "memory_high_bytes",
         "Memory beyond which the kernel reclaims and slows the cgroup down (v2 memory.high).",
-        usage.memory.get("high_bytes"),
+        used.get("high_bytes"),
     )
     yield gauge(
         "memory_swap_limit_bytes",
         "Swap that the cgroup may use (v2 memory.swap.max; v1 memory.memsw.limit_in_bytes - memory.limit_in_bytes).",
-        usage.memory.get("swap_limit_bytes"),
+        used.get("swap_limit_bytes"),
     )
-    yield gauge("pids_limit", "Tasks that the cgroup may have (pids.max).", usage.pids.get("limit"))
 
 
 def _fact(limit: CpuLimit | MemoryLimit, number: Value) -> Value:
