@@ -205,6 +205,7 @@ def test_without_inotify_it_is_blind_says_so_once_and_recovers(
 def test_an_older_watchdog_means_polling(
     tmp_path: Path, told: Told, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "cgagent.watch.inotify", raising=False)
     monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", None)
     assert not changes.follow([_file(tmp_path / "limit")])
     assert changes.blind

@@ -1,9 +1,8 @@
-"""Changes of files, seen by inotify through watchdog: the one home of watchdog, imported when following starts.
+"""Changes of files, seen by inotify.
 
 The agent's own reads must raise no events, so each watch asks the kernel for what it needs and nothing else:
 `IN_MODIFY` on the files that hold limits, entries that come and go in a directory whose files are swapped
 (Kubernetes renames `..data`). Other files of a cgroup's directory may change many times a second.
-watchdog's `Observer` has a thread for each watch; `InotifyFD`, which it stands on, has one for all.
 """
 
 from __future__ import annotations
@@ -18,22 +17,12 @@ from cgagent.watch.wake import EVENTS, LIMITS, OBSERVER, Wake
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Protocol
 
     from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
     from cgagent.cgroup.process import Standing
+    from cgagent.watch.inotify import Reader
     from cgagent.watch.log import Log
-
-    class Reader(Protocol):
-        """What of `_reader`'s thread is used here."""
-
-        def start(self) -> None: ...
-        def is_alive(self) -> bool: ...
-        def add_callback(self, path: bytes, mask: Any, callback: Any, id_: Any) -> int: ...
-        def remove_callbacks(self, callbacks: Any) -> None: ...
-        def discard(self) -> None: ...
-
 
 # inotify(7)
 _MODIFIED = 0x2
@@ -155,11 +144,10 @@ class Changes:
     def _add(self, reader: Reader, place: Place, inode: tuple[int, int]) -> str:
         watch = _Watch(place, inode, self._wake)
         try:
-            wd = reader.add_callback(os.fsencode(place.path), place.mask, watch, id(watch))
+            watch.wd = reader.watch(place.path, place.mask, watch)
         except OSError as error:
             return "" if error.errno in _ABSENT else f"{place.path}: {_reason(error)}"
-        watch.wd = wd
-        if wd == -1:  # watchdog's word for EACCES
+        if watch.wd == -1:
             self._drop(watch)
             return f"{place.path}: permission denied"
         self._watches[place] = watch
@@ -173,7 +161,7 @@ class Changes:
     def _drop(self, watch: _Watch) -> None:
         if self._reader is not None:
             try:
-                self._reader.remove_callbacks([(watch.wd, id(watch))])
+                self._reader.unwatch(watch.wd, watch)
             except OSError:
                 pass  # the kernel has dropped it already
 
@@ -232,49 +220,6 @@ def _reason(error: OSError) -> str:
 
 
 def _reader(ended: Callable[[], None], log: Log) -> Reader:
-    """watchdog's reader of one inotify instance, as a thread that tells when it ends against our will.
+    from cgagent.watch.inotify import Reader
 
-    Raises:
-        OSError: the kernel gives no more inotify instances.
-        ImportError: this watchdog has no such class.
-    """
-    import logging
-
-    from watchdog.observers.inotify_c import InotifyFD
-
-    # Without a handler its warnings would stand between the lines of our log in a format of their own.
-    logging.getLogger("watchdog").addHandler(logging.NullHandler())
-
-    class ThreadOfInotify(InotifyFD):
-        given_back = False
-
-        @classmethod
-        def _create_inotify_fd(cls) -> int:
-            # inotify_init(2) knows no close-on-exec: the commands of hooks would inherit it.
-            fd = super()._create_inotify_fd()
-            os.set_inheritable(fd, False)
-            return fd
-
-        def run(self) -> None:
-            try:
-                super().run()
-            except Exception as error:  # noqa: BLE001 whatever a library raises, following goes on
-                log.error("reading inotify failed", reason=repr(error))
-            finally:
-                if not self._closed:
-                    ended()
-
-        def _close_resources(self) -> None:
-            # Called by whichever of thread and owner is last; not at all by a thread that failed or never started.
-            if not self.given_back:
-                self.given_back = True
-                super()._close_resources()
-
-        def discard(self) -> None:
-            self.stop()
-            if self.is_alive():
-                self.join(1.0)
-            if not self.is_alive():
-                self._close_resources()
-
-    return ThreadOfInotify()
+    return Reader(ended, log)
