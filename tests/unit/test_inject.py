@@ -300,7 +300,7 @@ def test_no_pod_however_odd_is_a_fault_of_ours(template: dict[str, object]) -> N
     applied(template, found.additions)
 
 
-_WORDS = st.text(st.sampled_from("ab:-#'\"{}[],&*!|>%@`\\ 0123nyo~.é\n\t"), max_size=8)
+_WORDS = st.text(st.sampled_from("ab:-#'\"{}[],&*!|>%@`\\ 0123nyo~.é\n\t\r\x7f\x85\u2028\ufeff_e+😀"), max_size=8)
 
 
 @given(st.dictionaries(_WORDS, st.lists(st.dictionaries(_WORDS, _WORDS, min_size=1), min_size=1), min_size=1))

@@ -14,7 +14,7 @@ from cgagent.commands.manifest_options import (
     settings_texts,
 )
 from cgagent.errors import CgagentError, UsageError
-from cgagent.kube import files, manifests
+from cgagent.kube import files, manifests, render
 from cgagent.kube.settings import Settings
 from cgagent.kube.yamltree import TreeError
 
@@ -100,9 +100,7 @@ def _diff(name: str, old: str, new: str) -> str:
 
 def _converted(documents: list[object], output: str) -> str:
     if output == "yaml":
-        from cgagent.yamltext import dump
-
-        return "---\n".join(dump(one) for one in documents)
+        return "---\n".join(map(render.document, documents))
     import json
 
     whole = documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents}

@@ -12,7 +12,16 @@ def flow(value: object) -> str:
     """`value` on one line. JSON is YAML too."""
     import json
 
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    # What JSON takes as it is, and YAML for the end of a line, or not at all.
+    return "".join(char if char.isprintable() or char > "\uffff" else f"\\u{ord(char):04x}" for char in text)
+
+
+def document(value: object) -> str:
+    """`value` as a whole document."""
+    if not value or not isinstance(value, (dict, list)):
+        return f"{_scalar(value)}\n"
+    return "".join(f"{line}\n" for line in block(value, 0, 0))
 
 
 def block(value: object, indent: int, step: int) -> list[str]:
@@ -27,16 +36,33 @@ def block(value: object, indent: int, step: int) -> list[str]:
 def _entry(key: str, value: object, indent: int, step: int) -> list[str]:
     margin = " " * indent
     if not value or not isinstance(value, (dict, list)):
-        return [f"{margin}{key}: {_scalar(value)}"]
+        return _leaf(f"{margin}{key}: ", value, indent)
     return [f"{margin}{key}:", *block(value, indent + (step if isinstance(value, list) else 2), step)]
 
 
 def _item(value: object, indent: int, step: int) -> list[str]:
     margin = " " * indent
     if not value or not isinstance(value, (dict, list)):
-        return [f"{margin}- {_scalar(value)}"]
+        return _leaf(f"{margin}- ", value, indent)
     first, *rest = block(value, indent + 2, step)
     return [f"{margin}- {first[indent + 2 :]}", *rest]
+
+
+def _leaf(start: str, value: object, indent: int) -> list[str]:
+    """A scalar behind `start`; of several lines it is a literal."""
+    if not isinstance(value, str) or not _is_literal(value):
+        return [f"{start}{_scalar(value)}"]
+    newlines = len(value) - len(value.rstrip("\n"))
+    keeping = {0: "-", 1: ""}.get(newlines, "+")
+    margin = " " * (indent + 2)
+    lines = value.removesuffix("\n").split("\n")
+    return [f"{start}|{keeping}", *(f"{margin}{line}" if line else "" for line in lines)]
+
+
+def _is_literal(text: str) -> bool:
+    """Whether `text` has several lines that can stand as they are."""
+    shown = text.replace("\n", "").replace("\t", "").isprintable()
+    return shown and "\n" in text and not text[0].isspace()
 
 
 def _scalar(value: object) -> str:
@@ -50,4 +76,6 @@ def _is_plain(text: str) -> bool:
     if text[0].isdigit():  # `1:30` and `1_000` are numbers to some; `100m` and `64Mi` to none
         number = text.rstrip("kmMGTi")
         return number.isdigit() and number != text
-    return resolve(text) == text and text not in ("-", "y", "Y", "n", "N") and not text.startswith(("---", "..."))
+    if text == "-" or text.lower() in (".inf", "-.inf", ".nan") or text.startswith(("---", "...")):
+        return False
+    return resolve(text) == text

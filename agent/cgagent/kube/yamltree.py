@@ -7,6 +7,8 @@ nothing; aliases stay aliases.
 
 from __future__ import annotations
 
+import math
+
 from cgagent.errors import CgagentError
 from cgagent.record import Record
 from cgagent.yamltext import events
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 MAP, SEQ, SCALAR, ALIAS = "map", "seq", "scalar", "alias"
 _DEPTH_LIMIT = 60
 _NULLS = ("", "~", "null", "Null", "NULL")
-_TRUE = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON")
-_FALSE = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
+_TRUE = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
+_FALSE = ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")
 # What a document may grow to where its aliases are written out.
 _WEIGHT_LIMIT = 1_000_000
 
@@ -189,24 +191,25 @@ class _Values:
 
 
 def resolve(text: str) -> object:
-    """What an unquoted scalar means: null, a truth value, a number, or else the text itself."""
+    """What an unquoted scalar means to sigs.k8s.io/yaml: null, a truth value, a number, or else the text itself."""
     if text in _NULLS:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    return _number(text)
+    start = text.lstrip("+-")[:1]
+    return _number(text) if start.isdigit() or start == "." else text
 
 
 def _number(text: str) -> object:
-    digits = text.lstrip("+-")
-    if digits[:1].isdigit() or digits[:1] == ".":
-        try:
-            if digits.isascii() and digits.isdigit():
-                return int(text, 8) if len(digits) > 1 and digits[0] == "0" else int(text)
-            if digits[:2].lower() in ("0x", "0o", "0b") and "_" not in digits:
-                return int(text, 0)
-            if digits.isascii() and "_" not in digits:
-                return float(text)
-        except ValueError:
-            pass
+    plain = text.replace("_", "") if text[0] != "." else text
+    digits = plain.lstrip("+-").lower()
+    try:
+        if digits.isascii() and digits.isdigit() and (digits[0] != "0" or not digits.strip("01234567")):
+            return int(plain, 8) if len(digits) > 1 and digits[0] == "0" else int(plain)
+        if digits[:2] in ("0x", "0o", "0b"):
+            return int(plain, 0)
+        if digits.isascii() and "_" not in digits and (number := float(plain)) not in (math.inf, -math.inf):
+            return number
+    except ValueError:
+        pass
     return text
