@@ -99,7 +99,7 @@ def _last(levels: dict[str, Level | None]) -> str:
 
 def _gvisor() -> Capture:
     """runsc without --cgroupfs: a kernel of its own that has no cgroups; Cpus_allowed_list is not in its status."""
-    files = {**machine("0-3", "0-3", 2 * GIB // 1024)}
+    files = {**machine("0-3", 2 * GIB // 1024)}
     files["/proc/self/status"] = "VmRSS:\t18432 kB\nThreads:\t5\n"
     files["/proc/self/mountinfo"] = (
         "1 0 0:1 / / rw - 9p none rw,trans=fd\n2 1 0:2 / /proc rw - proc none rw\n3 1 0:3 / /sys ro - sysfs none ro\n"
@@ -115,7 +115,7 @@ def _lxc() -> Capture:
     unit = "/system.slice/orders.service"
     levels: dict[str, Level | None] = {"": Level(350_000, 3 * GIB), "/system.slice": Level(), unit: Level()}
     files = v2(unit, levels)
-    files |= machine("0-63", "0-63", 3 * GIB // 1024)
+    files |= machine("0-63", 3 * GIB // 1024)
     lxcfs = "760 725 0:71 /proc/meminfo /proc/meminfo rw,nosuid,nodev,relatime - fuse.lxcfs lxcfs rw,allow_other\n"
     return captured(files | {"/proc/self/mountinfo": files["/proc/self/mountinfo"] + lxcfs})
 
@@ -143,13 +143,6 @@ def _entries() -> dict[str, Entry]:
     fargate = f"/ecs/{TASK}/{TASK}-2531612879"
     systemd = _kubernetes_systemd(250_000, 1 * GIB, Level(300_000, 1536 * MIB))
     podlevel = _kubernetes_systemd(350_000, 2 * GIB, Level(350_000, 2 * GIB))
-    static = {
-        "/": None,
-        "/kubepods": Level(None, 250 * GIB),
-        f"/kubepods/pod{POD}": Level(None, 8 * GIB),
-        f"/kubepods/pod{POD}/{CONTAINER}": Level(None, 8 * GIB, "2-5"),
-    }
-    pinned = v2(_last(static), static) | {"/proc/self/status": machine(allowed="2-5")["/proc/self/status"]}
     rootless = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + CONTAINER + ".scope/container"
     nested = {"": Level(200_000, 1 * GIB), "/docker": Level(), inner: Level(400_000, 2 * GIB)}
     hostns_v1 = {"": Level(250_000, 1 * GIB)}
@@ -291,13 +284,14 @@ def _entries() -> dict[str, Entry]:
             2 * GIB,
         ),
         "kubernetes-static-cpus": Entry(
-            captured(pinned),
-            "Kubernetes, static CPU manager",
-            "cpuset 2-5 of 64 and no quota (1.33 and newer lift it from exclusive CPUs); memory.max 8 GiB",
+            _real("kubernetes-static-cpus"),
+            "Kubernetes 1.36 on v2, static CPU manager",
+            "cpuset 1-3 of 8 and no quota (1.33 and newer lift it from exclusive CPUs); memory.max 384 MiB",
             "v2",
             None,
-            8 * GIB,
-            4,
+            384 * MIB,
+            3,
+            real=True,
         ),
         "kubernetes-memory-qos": Entry(
             _docker_v2(Level(250_000, 2 * GIB, high=1536 * MIB)),
@@ -379,7 +373,7 @@ def _entries() -> dict[str, Entry]:
                     fargate,
                     {"": Level()},
                     files={
-                        **machine("0-1", "0-1", 4 * GIB // 1024),
+                        **machine("0-1", 4 * GIB // 1024),
                         **{
                             f"/sys/fs/cgroup/cpuset/{name}": "0-1\n"
                             for name in ("cpuset.cpus", "cpuset.effective_cpus")

@@ -20,23 +20,20 @@ V1 = ("cpu,cpuacct", "memory", "cpuset", "pids", "name=systemd")
 
 
 class Level:
-    """One cgroup: a quota in microseconds of 100,000, bytes of memory, CPUs; None: no limit of its own."""
+    """One cgroup: a quota in microseconds of 100,000, bytes of memory; None: no limit of its own."""
 
-    def __init__(
-        self, quota: int | None = None, memory: int | None = None, cpus: str = CPUS, high: int | None = None
-    ) -> None:
+    def __init__(self, quota: int | None = None, memory: int | None = None, high: int | None = None) -> None:
         self.quota = quota
         self.memory = memory
-        self.cpus = cpus
         self.high = high
 
 
-def machine(cpus: str = CPUS, allowed: str = CPUS, total_kb: int = TOTAL_KB) -> dict[str, str]:
-    """The files beside the cgroups: CPUs of the machine, those that the process may run on, memory."""
+def machine(cpus: str = CPUS, total_kb: int = TOTAL_KB) -> dict[str, str]:
+    """The files beside the cgroups: CPUs of the machine, all of which the process may run on, and memory."""
     first, last = (int(one) for one in cpus.split("-"))
     lines = "".join(f"cpu{number} 9041 0 2023 880012 12 0 3 0 0 0\n" for number in range(first, last + 1))
     return {
-        "/proc/self/status": f"VmRSS:\t   18432 kB\nThreads:\t11\nCpus_allowed_list:\t{allowed}\n",
+        "/proc/self/status": f"VmRSS:\t   18432 kB\nThreads:\t11\nCpus_allowed_list:\t{cpus}\n",
         "/proc/self/uid_map": "         0          0 4294967295\n",
         "/proc/meminfo": f"MemTotal:       {total_kb} kB\nMemFree:        {total_kb // 2} kB\n"
         f"MemAvailable:   {total_kb // 4 * 3} kB\nSwapTotal:             0 kB\n",
@@ -132,8 +129,8 @@ def _v2_files(level: Level | None) -> dict[str, str]:
         "cpu.max.burst": "0\n",
         "cpu.weight": "39\n",
         "cpu.stat": stat + "nr_periods 6100\nnr_throttled 120\nthrottled_usec 4200000\nnr_bursts 0\nburst_usec 0\n",
-        "cpuset.cpus": "\n" if level.cpus == CPUS else f"{level.cpus}\n",
-        "cpuset.cpus.effective": f"{level.cpus}\n",
+        "cpuset.cpus": "\n",
+        "cpuset.cpus.effective": f"{CPUS}\n",
         "memory.current": "67108864\n",
         "memory.min": "0\n",
         "memory.low": "0\n",
@@ -178,8 +175,7 @@ def _v1_files(names: str, level: Level | None, levels: Mapping[str, Level | None
             "total_inactive_file 6291456\n",
         }
     if names == "cpuset":
-        cpus = CPUS if level is None else level.cpus
-        return {"cpuset.cpus": f"{cpus}\n", "cpuset.effective_cpus": f"{cpus}\n", "cpuset.mems": "0\n"}
+        return {"cpuset.cpus": f"{CPUS}\n", "cpuset.effective_cpus": f"{CPUS}\n", "cpuset.mems": "0\n"}
     if names == "pids":
         return {"pids.current": "12\n", "pids.max": "max\n"} if level is not None else {}
     return {}
