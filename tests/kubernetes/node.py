@@ -129,8 +129,9 @@ def metric(pod: str, name: str, port: int = 9101) -> float:
 
 
 def warnings(pod: str) -> list[str]:
-    """The warning events about `pod`."""
-    events = get("events", "", "--field-selector", f"involvedObject.name={pod},type=Warning")["items"]
+    """The warning events about `pod`, and not about an earlier one of that name."""
+    uid = get("pod", pod)["metadata"]["uid"]
+    events = get("events", "", "--field-selector", f"involvedObject.uid={uid},type=Warning")["items"]
     return [f"{one['reason']}: {one['message']}" for one in events]
 
 

@@ -74,8 +74,14 @@ def test_an_application_that_is_killed_for_memory_is_counted_by_the_sidecar(tmp_
         # With memory.oom.group, which v2's containers have, the kernel counts whom it chose once more among the group
         # (mm/oom_kill.c, oom_kill_process).
         assert number <= counted <= number * (2 if mode() == "v2" else 1)
-    said = kubectl("logs", "hungry", "-c", "cgagent")
-    assert 2 <= said.count("the kernel has killed for want of memory") <= counted
+    words = "the kernel has killed for want of memory"
+    until("a word of both", lambda: sum(words in line for line in log("hungry")) >= 2, 20)
+    assert sum(words in line for line in log("hungry")) <= counted
+
+
+def log(name: str) -> list[str]:
+    """The lines of a pod's sidecar."""
+    return kubectl("logs", name, "-c", "cgagent").split("\n")
 
 
 # Takes all the memory of the cgroup it is put into.
@@ -206,12 +212,11 @@ def test_a_directory_in_the_place_of_the_file_is_told_of_and_holds_an_applicatio
     ready("blocked")
     intrude("blocked", "rm go.env && mkdir go.env && touch go.env/of-somebody")
     until("a failure", lambda: metric("blocked", "cgagent_env_file_write_failures_total") > 0, 30)
-    said = kubectl("logs", "blocked", "-c", "cgagent").split("\n")
-    assert "go.env" in next(line for line in said if "directory" in line)
+    until("a word of it", lambda: [line for line in log("blocked") if "directory" in line and "go.env" in line], 20)
     (application,) = processes("blocked", "orders")
     os.kill(application, signal.SIGKILL)
     until("the kubelet's word", lambda: waits_for("blocked") == "CreateContainerConfigError", 60)
-    assert [one for one in warnings("blocked") if "couldn't parse env file" in one]
+    until("its event", lambda: [one for one in warnings("blocked") if "couldn't parse env file" in one], 20)
     intrude("blocked", "rm go.env/of-somebody && rmdir go.env")
     until("the restart", lambda: restarts("blocked", "app") == 1, 60)
     assert runs_with("blocked")["gomemlimit"] == limit_for(256)
