@@ -5,6 +5,7 @@ from __future__ import annotations
 from cgagent.cgroup.limits import Limits
 from cgagent.errors import UsageError
 from cgagent.record import Record
+from cgagent.texts import parse_choice
 from cgagent.units import Ratio, format_cpus, format_size, parse_count, parse_ratio, parse_size
 
 TYPE_CHECKING = False
@@ -29,9 +30,7 @@ def _rounding(text: str, what: str) -> str:
 
 
 def _mode(text: str, what: str) -> str:
-    if text not in GOMAXPROCS_MODES:
-        raise UsageError(f"{what}: '{text}' is not known", f"choose one of {', '.join(GOMAXPROCS_MODES)}")
-    return text
+    return parse_choice(text, what, GOMAXPROCS_MODES)
 
 
 def _procs(text: str, what: str) -> int:

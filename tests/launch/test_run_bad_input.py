@@ -23,7 +23,7 @@ WRONG_WORDS = [
     ("--read-only=yes -- true", "--read-only takes no value: write --read-only alone"),
     ("--cpus two -- true", "--cpus: 'two' is not a CPU count: write 1.5, 1500m or a whole number"),
     ("--cpus -1 -- true", "--cpus: '-1' is not a CPU count: write 1.5, 1500m or a whole number"),
-    ("--cpus 0 -- true", "--cpus: '0' is out of range: give 0.001 or more"),
+    ("--cpus 0 -- true", "--cpus: '0' is out of range: give 0.001 to 999999"),
     ("--cpus 1 --cpu-quota 5000 -- true", "--cpus does not go with --cpu-quota or --cpu-period: leave one of them out"),
     ("--cpu-quota 999 -- true", "--cpu-quota: 999 is out of range: give 1000 microseconds or more"),
     ("--cpu-quota x -- true", "--cpu-quota: 'x' is not a whole number: give 0 or more"),

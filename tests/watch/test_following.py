@@ -68,6 +68,14 @@ def test_a_cpuset_that_changes_bounds_gomaxprocs(top: Group, sidecar: Start) -> 
     agent.shows(1, None)
 
 
+def test_at_level_debug_the_log_says_why_it_looks(top: Group, sidecar: Start) -> None:
+    agent = sidecar("--log.level", "debug", group=top).ready()
+
+    top.set_memory(64 * MIB)
+
+    agent.says("level=debug msg=looking because=settle")
+
+
 def test_its_own_reads_wake_nobody(top: Group, sidecar: Start) -> None:
     top.set_quota(100_000)
     agent = sidecar(group=top).ready()

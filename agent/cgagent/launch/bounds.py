@@ -79,7 +79,7 @@ def _cpu(a: Arguments, r: Resources) -> None:
     if a.cpus is not None:
         millicores = parse_cpus(a.cpus, "--cpus")
         if not 0 < millicores < 10**9:
-            raise UsageError(f"--cpus: '{a.cpus}' is out of range", "give 0.001 or more")
+            raise UsageError(f"--cpus: '{a.cpus}' is out of range", "give 0.001 to 999999")
         r.quota_us, r.period_us = quota_of(millicores)
     if a.cpu_quota not in (None, "-1"):
         r.quota_us = parse_count(a.cpu_quota, "--cpu-quota")

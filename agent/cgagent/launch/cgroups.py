@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from cgagent.cgroup.hierarchy import INSIDE, Hierarchy, View, parse_cgroup, place
 from cgagent.cgroup.mounts import namespace_points, parse_mountinfo
@@ -80,6 +81,7 @@ class Cgroups:
         shared: the caller's cgroups in the hierarchies where none could be made; shown, not to be entered.
         missing: what could not be had with `--best-effort`, in words.
         namespaces: where the host has namespaces mounted.
+        leave: undoes on v2 what making room for them took; None where it took nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -297,7 +299,7 @@ def _device_number(rate: IoRate) -> str:
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise failure(f"{rate.option}: {rate.device}: {reason}", "name a block device") from None
-    if found.st_mode & 0o170000 != 0o060000:  # stat.S_ISBLK
+    if not stat.S_ISBLK(found.st_mode):
         raise failure(f"{rate.option}: {rate.device} is not a block device", "lsblk lists them")
     number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
     directory = f"/sys/dev/block/{number}"

@@ -26,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.launch.spec import Security
 
-_HIGHEST_ID = 1 << 32
-
 
 class User(Record):
     """A user inside: IDs, supplementary groups, and home directory (None where no passwd file says it)."""

@@ -18,7 +18,8 @@ _PERIOD_US = 100_000
 _LONGEST_PERIOD_US = 1_000_000
 _SHORTEST_US = 1_000  # of a period and of a quota: kernel/sched/core.c, min_cfs_quota_period
 
-IO_RATES = ("rbps", "wbps", "riops", "wiops")
+SWAP_FILES = ("memory.memsw.limit_in_bytes", "memory.swap.max")
+# v2's name of a rate in io.max -> v1's file
 _V1_IO = {
     "rbps": "blkio.throttle.read_bps_device",
     "wbps": "blkio.throttle.write_bps_device",
@@ -27,11 +28,10 @@ _V1_IO = {
 }
 
 
-SWAP_FILES = ("memory.memsw.limit_in_bytes", "memory.swap.max")
-
-
 class IoRate(Record):
-    """A block device (`path`, or `MAJOR:MINOR`), one of IO_RATES, bytes or operations a second, and its option."""
+    """A block device (`path`, or `MAJOR:MINOR`), its kind (`rbps`, `wbps`, `riops`, `wiops`), bytes or operations a
+    second, and its option.
+    """
 
     __slots__ = ("device", "kind", "option", "rate")
 

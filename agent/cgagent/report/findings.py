@@ -246,8 +246,7 @@ def _ancestors(picture: Picture) -> Iterator[Finding]:
     limits = picture.limits
     cpu, memory = limits.cpu.binding, limits.memory.binding
     if cpu is not None and _is_above(picture, "cpu", cpu.path):
-        bound = f"{format_cpus(cpu.quota.cores or 0)}"
-        yield _ancestor("CPU", bound, cpu.file)
+        yield _ancestor("CPU", format_cpus(cpu.quota.cores or 0), cpu.file)
     if memory is not None and memory.bytes is not None:
         unseen = memory.file.endswith("/memory.stat")
         if unseen or _is_above(picture, "memory", memory.path):

@@ -170,6 +170,7 @@ class Agent:
         if ripe & {SETTLE, POLL} and self._configuration.has_changed():
             self._reload()
         if ripe & {SETTLE, POLL, SEARCH, RETRY, NEW}:
+            self._log.debug("looking", because=",".join(sorted(ripe)))
             self._look()
         elif COUNT in ripe:
             self._count_events()

@@ -69,13 +69,12 @@ class Change(Record):
 
     def document(self) -> dict[str, object]:
         """As it is POSTed."""
-        pid = self.target.pid if self.target else None
         return {
             "schema": _SCHEMA,
             "old": dict(self.old),
             "new": dict(self.new),
             "limits": {"cpu_cores": self.limits.cpu.cores, "memory_bytes": self.limits.memory.bytes},
-            "target_pid": None if pid in (None, "self") else int(str(pid)),
+            "target_pid": int(self.target.pid) if self.target else None,
             "env_file": self.env_file,
         }
 

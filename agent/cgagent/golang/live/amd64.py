@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
 _LEA_RAX = b"\x48\x8d\x05"
-_CALL = 0xE8
+_CALL = b"\xe8"
 _LEA_SIZE, _CALL_SIZE = 7, 5
 # What the assembler fills up with (Go: cmd/internal/obj/x86, Intel's recommended multi-byte NOPs).
 _NOPS = (
@@ -58,16 +58,16 @@ def receivers(code: bytes, address: int, methods: Container[int], within: int = 
         call = _skip_nops(code, at + _LEA_SIZE)
         if within:
             call = _find_call(code, address, methods, at + _LEA_SIZE, within, following)
-        if call >= 0 and code[call : call + 1] == b"\xe8" and _relative(code, call + 1, address) in methods:
+        if call >= 0 and code[call : call + 1] == _CALL and _relative(code, call + 1, address) in methods:
             yield address + at, _relative(code, at + 3, address)
         at = following
 
 
 def _find_call(code: bytes, address: int, methods: Container[int], start: int, within: int, before: int) -> int:
     end = min(start + within, before if before >= 0 else len(code))
-    at = code.find(b"\xe8", start, end)
+    at = code.find(_CALL, start, end)
     while at >= 0 and _relative(code, at + 1, address) not in methods:
-        at = code.find(b"\xe8", at + 1, end)
+        at = code.find(_CALL, at + 1, end)
     return at
 
 

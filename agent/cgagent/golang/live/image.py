@@ -32,6 +32,7 @@ _EHDR_SIZE = 64
 _PHDR_SIZE = 56
 _MAX_SEGMENTS = 64
 _MAX_AUXV = 4096
+_HINTS = (b".gopclntab", b".go.module")
 CHUNK = 1 << 20
 
 
@@ -105,12 +106,8 @@ class FileImage(Image):
         return self._elf.read(address, size)
 
 
-_HINTS = (b".gopclntab", b".go.module")
-
-
 def _machine(elf: Elf) -> int:
-    order = "<" if elf.order == "<" else ">"
-    (machine,) = Struct(f"{order}H").unpack(elf.pread(18, 2))
+    (machine,) = Struct(f"{elf.order}H").unpack(elf.pread(18, 2))
     if not elf.wide:
         raise LiveError("a 32-bit program: only 64-bit ones are understood", UNKNOWN)
     if elf.order != "<":

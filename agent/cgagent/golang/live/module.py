@@ -54,20 +54,19 @@ class Module(Record):
     """What moduledata says: addresses of code and data, each a pair of start and end; and the function table.
 
     Attributes:
-        text, data, bss, noptrdata, noptrbss: address ranges.
+        text, data, bss, noptrbss: address ranges.
         names: address and size of funcnametab.
         functions: address of ftab, and the number of functions.
         table: address and size of pclntable.
     """
 
-    __slots__ = ("bss", "data", "functions", "names", "noptrbss", "noptrdata", "table", "text")
+    __slots__ = ("bss", "data", "functions", "names", "noptrbss", "table", "text")
 
     def __init__(self, words: Sequence[int]) -> None:
         self.names = (words[1], words[2])
         self.table = (words[13], words[14])
         self.functions = (words[16], words[17] - 1)
         self.text = (words[22], words[23])
-        self.noptrdata = (words[24], words[25])
         self.data = (words[26], words[27])
         self.bss = (words[28], words[29])
         self.noptrbss = (words[30], words[31])
