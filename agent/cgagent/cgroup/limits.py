@@ -66,14 +66,16 @@ class Wish(Record):
         value: CPUs or bytes that are asked for.
         fact: what the cgroup has; None: no limit.
         source: the option, variable or file that tells.
+        reason: why it is not in force, where that is known; else empty.
     """
 
-    __slots__ = ("fact", "source", "value")
+    __slots__ = ("fact", "reason", "source", "value")
 
-    def __init__(self, value: float, fact: float | None, source: str) -> None:
+    def __init__(self, value: float, fact: float | None, source: str, reason: str = "") -> None:
         self.value = value
         self.fact = fact
         self.source = source
+        self.reason = reason
 
 
 class CpuLimit(Record):

@@ -41,6 +41,7 @@ examples:
   kubectl get deployment orders -o yaml | cgagent inject --image registry.example/cgagent:0.1.0 - | kubectl apply -f -
   cgagent inject --mode sidecar --memory-ratio 0.8 k8s/ > injected.yaml
   cgagent inject --mode sidecar --share-process-namespace --hook tune deployment.yaml
+  cgagent inject --mode sidecar --confirm-raises deployment.yaml
   cgagent inject --dry-run deployment.yaml
   cgagent inject --kube-version 1.33 --entrypoint orders='/orders --port 8080' deployment.yaml
 

@@ -29,6 +29,7 @@ _SWITCHES = {
     "split": "containers that share the pod's limit get a fixed part of it each",
     "expect_limits": "limits that the manifest does not show will be there: from a LimitRange, a VPA",
     "share_process_namespace": "the sidecar sees the application's processes: what is, not only what is wished",
+    "confirm_raises": "where it does not, it asks the API server before it takes a raised limit (a Role: get pods)",
 }
 
 

@@ -30,6 +30,7 @@ examples:
   cgagent watch --env-file /run/cgagent/go.env --web.listen-address :9101
   cgagent watch --env-file go.env --target auto --hook signal:HUP      a pod with shareProcessNamespace
   cgagent watch --env-file go.env --target auto --limits-dir /etc/podinfo   lower the values ahead of a resize
+  cgagent watch --env-file go.env --limits-dir /etc/podinfo --limits-from given --confirm-raises app
   cgagent watch --config /etc/cgagent/watch.yaml
 
 SIGTERM and SIGINT end it, SIGHUP reloads the config file; it is also reloaded when it changes.
@@ -75,6 +76,12 @@ def _add_following(parser: Parser) -> None:
         help="what to do when the values have changed, repeatable: signal:HUP (to the target), "
         "exec:/path/to/program, http://host:port/path (POST of JSON), tune (GOMEMLIMIT of the running target), "
         "exit:CODE (end with it)",
+    )
+    group.add_argument(
+        "--confirm-raises",
+        metavar="CONTAINER",
+        help="take a higher limit of --limits-dir only when the API server says that this container of the pod has it; "
+        "CGAGENT_POD_NAME, CGAGENT_CPU_LIMIT_MILLICORES and CGAGENT_MEMORY_LIMIT_BYTES are wanted by the downward API",
     )
     group.add_argument(
         "--state-dir", metavar="DIR", help="keep counters here across restarts: limit changes, OOM kills"

@@ -123,23 +123,43 @@ class _Draft:
         volume = self._volume("env")
         containers: list[dict[str, object]] = []
         volumes = [pieces.memory_volume(volume, pieces.ENV_VOLUME_SIZE)]
+        token = pieces.token_volume(self._volume("token")) if self._settings.confirm_raises and not shares else None
         for target in targets:
             file = _file(target, targets)
             limits = pieces.limits_volume(self._volume("limits"), target)
-            containers.append(self._sidecar(target, file, volume, limits, shares=shares))
+            container = self._sidecar(target, file, volume, limits, shares=shares)
+            containers.append(container)
             if as_list(as_map(limits["downwardAPI"]).get("items")):
                 volumes.append(limits)
+                if token is not None:
+                    _confirm(container, target, token)
             self._variables(target, volume, file)
             if _restarts_on_resize(target):
                 self._pause_before_stop(target)
-        if not shares and len(volumes) > 1:
-            self._notes.append(
-                "a raised limit is written when it is asked for, in force or not: --share-process-namespace sees which"
-            )
+        if len(volumes) > 1:
+            volumes += self._confirmation(token, shares=shares)
         self._extend(("spec", "initContainers"), containers, first=True)
         self._extend(("spec", "volumes"), volumes)
         if shares:
             self._add(("spec", "shareProcessNamespace"), value=True)
+
+    def _confirmation(self, token: dict[str, object] | None, *, shares: bool) -> list[dict[str, object]]:
+        """The volume that it takes to know a wish from what is granted, if any; a person is told what else."""
+        if token is not None:
+            account = self._spec.get("serviceAccountName") or self._spec.get("serviceAccount") or "default"
+            self._notes.append(
+                f"confirm-raises: service account {account} has to be let get pods (k8s/components/confirm-raises); "
+                "until then no raise is taken"
+            )
+            return [token]
+        if not shares:
+            self._notes.append(
+                "a raised limit is written when it is asked for, in force or not: "
+                "--share-process-namespace or --confirm-raises tells which"
+            )
+        elif self._settings.confirm_raises:
+            self._notes.append("confirm-raises is left out: in a shared process namespace the sidecar sees the cgroup")
+        return []
 
     def _sidecar(
         self, target: Target, file: str, volume: str, limits: dict[str, object], *, shares: bool
@@ -347,6 +367,14 @@ def _at(template: Mapping[str, object], path: Path) -> object:
 def _with_text(value: object, text: str) -> object:
     """`value` with `text` in its innermost place."""
     return {key: _with_text(one, text) for key, one in value.items()} if isinstance(value, dict) else text
+
+
+def _confirm(container: dict[str, object], target: Target, token: dict[str, object]) -> None:
+    """Have the sidecar `container` ask before it takes a raised limit."""
+    container["args"] = [*as_list(container["args"]), f"--confirm-raises={target.name}"]
+    container["env"] = [*as_list(container["env"]), *pieces.confirming_env(target)]
+    mount = pieces.mount(str(token["name"]), pieces.ACCOUNT_DIRECTORY, read_only=True)
+    container["volumeMounts"] = [*as_list(container["volumeMounts"]), mount]
 
 
 def _file(target: Target, targets: list[Target]) -> str:

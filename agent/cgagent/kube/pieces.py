@@ -17,6 +17,10 @@ DIRECTORY = "/run/cgagent"
 LIMITS_DIRECTORY = "/etc/cgagent/limits"
 # Made by who needs it, for its user alone: the volume itself is everybody's.
 STATE_DIRECTORY = f"{DIRECTORY}/state"
+# Where a client in a pod looks: what is mounted here keeps Kubernetes from mounting its own.
+ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
+# The shortest that there is; the kubelet renews it in time.
+_TOKEN_SECONDS = 600
 PORT_NAME = "cgagent-metrics"
 # The application's start waits for the file; a minute is long enough for any image that is there already.
 _PATIENCE = "60s"
@@ -101,6 +105,22 @@ def in_environment(target: Target) -> list[Object]:
 def not_in_volume(target: Target) -> list[Object]:
     """For a sidecar: the limits that its volume does not show."""
     return given_env(target, (POD, PART))
+
+
+def confirming_env(target: Target) -> list[Object]:
+    """For a sidecar that asks before it takes a raised limit: its pod's name, and what the kubelet has granted."""
+    name: Object = {"name": "CGAGENT_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return [name, *given_env(target, (OWN, EXPECTED))]
+
+
+def token_volume(name: str) -> Object:
+    """What a client of the API server needs: a token, the CA, the namespace."""
+    sources: list[Object] = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    return {"name": name, "projected": {"sources": sources}}
 
 
 def memory_volume(name: str, size: str) -> Object:

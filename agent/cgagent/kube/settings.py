@@ -18,7 +18,7 @@ FILEKEYREF, SIDECAR, BUNDLE, AUTO = "filekeyref", "sidecar", "bundle", "auto"
 MODES = (AUTO, FILEKEYREF, SIDECAR, BUNDLE)
 IMAGE = f"cgagent:{__version__}"
 POLICY = ("memory_ratio", "memory_reserve", "memory_min", "cpu_rounding", "min_procs", "max_procs")
-SWITCHES = ("split", "expect_limits", "share_process_namespace")
+SWITCHES = ("split", "expect_limits", "share_process_namespace", "confirm_raises")
 # In 1.34 fileKeyRef was alpha, off, and kept the quotes: GOMEMLIMIT="'483183820'" ends a Go program at its start.
 FILEKEYREF_SINCE = (1, 35)
 # What makes a hook's exit code restart all containers of the pod (KEP-5532): on by default from here on.
@@ -38,11 +38,13 @@ class Settings(Record):
         hook: what the sidecar does after a change: `tune`, `signal:NAME`, `exit:CODE`; empty: nothing.
         expect_limits: whether limits that the manifest does not show will be there (LimitRange, VPA).
         share_process_namespace: whether the sidecar shall see the application's processes and its cgroup.
+        confirm_raises: whether the sidecar shall ask the API server before it takes a raised limit.
         run_as: UID and GID for what is injected, as `65532:65532`; empty: the pod's, or the image's.
         entrypoints: container -> words that its image starts, where its manifest has no command.
     """
 
     __slots__ = (
+        "confirm_raises",
         "containers",
         "entrypoints",
         "expect_limits",
@@ -70,9 +72,11 @@ class Settings(Record):
         self.containers = tuple(one for one in text("containers")[0].replace(",", " ").split() if one)
         self.policy = {name: found[0] for name in POLICY if (found := text_of(name)) is not None}
         Policy(text_of)  # refuses what does not fit
-        self.split, self.expect_limits, self.share_process_namespace = (
+        self.split, self.expect_limits, self.share_process_namespace, self.confirm_raises = (
             parse_yes(*text(name, "false")) for name in SWITCHES
         )
+        if self.confirm_raises and self.mode != SIDECAR:
+            raise UsageError(f"{text('confirm_raises')[1]}: only the sidecar follows raises", "choose --mode sidecar")
         self.hook = _hook(text("hook"), self.mode, text("kube_version"), shares=self.share_process_namespace)
         self.run_as = _run_as(*text("run_as"))
         self.entrypoints = _entrypoints(*text("entrypoint"))

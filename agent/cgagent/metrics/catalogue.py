@@ -308,6 +308,16 @@ def agent(counted: Counters) -> Iterator[Metric]:
     )
     yield counters("hook_runs_total", "Times that the hook was run.", "hook", dict(counted.hook_runs))
     yield counters("hook_failures_total", "Times that the hook failed or ran out of time.", "hook", failures)
+    yield counter(
+        "pod_status_requests_total",
+        "Times that the API server was asked whether a raised limit is granted.",
+        counted.pod_status_requests,
+    )
+    yield counter(
+        "pod_status_request_failures_total",
+        "Times that the API server did not say whether a raised limit is granted.",
+        counted.pod_status_request_failures,
+    )
     yield gauge(
         "config_last_reload_successful",
         "Whether the config file could be used when it was last read.",

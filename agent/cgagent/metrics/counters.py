@@ -16,6 +16,8 @@ class Counters:
         config_last_reload_successful: whether the config file could be used when last read; None: there is none.
         config_last_reload: when it was last read with success, in seconds since the epoch.
         read_errors: file's name, such as `cpu.stat` -> how often it could not be read or understood.
+        pod_status_requests: how often the API server was asked for the pod's status; None: it never is.
+        pod_status_request_failures: how often that failed.
         memory_events_before: `oom_kill`, ... -> what an earlier life of the agent saw, in a cgroup that is gone
             since; added to what the kernel counts.
     """
@@ -30,4 +32,6 @@ class Counters:
         self.config_last_reload_successful: bool | None = None
         self.config_last_reload: float | None = None
         self.read_errors: dict[str, int] = {}
+        self.pod_status_requests: int | None = None
+        self.pod_status_request_failures: int | None = None
         self.memory_events_before: dict[str, int] = {}

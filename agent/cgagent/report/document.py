@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cgagent.cgroup.limits import CpuLimit, Given, MemoryLimit
+    from cgagent.cgroup.limits import CpuLimit, Given, MemoryLimit, Wish
     from cgagent.policy import Choice
     from cgagent.report.findings import Finding
     from cgagent.report.picture import Picture
@@ -69,7 +69,7 @@ def _cpu(cpu: CpuLimit) -> dict[str, Any]:
         "affinity": cpu.affinity and format_cpu_list(cpu.affinity),
         "online_cpus": cpu.online and len(cpu.online),
         "given": _given(cpu.given),
-        "wished": cpu.wish and {"cores": cpu.wish.value, "in_force": cpu.wish.fact, "source": cpu.wish.source},
+        "wished": cpu.wish and {"cores": cpu.wish.value, **_wish(cpu.wish)},
         "chain": [
             {"path": link.path, "file": link.file, "raw": link.quota.raw, "cores": link.quota.cores}
             for link in cpu.chain
@@ -85,12 +85,15 @@ def _memory(memory: MemoryLimit) -> dict[str, Any]:
         "trusted": memory.trusted,
         "total_bytes": memory.total,
         "given": _given(memory.given),
-        "wished": memory.wish
-        and {"bytes": memory.wish.value, "in_force": memory.wish.fact, "source": memory.wish.source},
+        "wished": memory.wish and {"bytes": memory.wish.value, **_wish(memory.wish)},
         "chain": [
             {"path": link.path, "file": link.file, "raw": link.raw, "bytes": link.bytes} for link in memory.chain
         ],
     }
+
+
+def _wish(wish: Wish) -> dict[str, Any]:
+    return {"in_force": wish.fact, "source": wish.source, "reason": wish.reason or None}
 
 
 def _given(given: Given | None) -> dict[str, Any] | None:

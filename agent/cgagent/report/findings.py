@@ -163,10 +163,10 @@ def _given(picture: Picture) -> Iterator[Finding]:
 def _wished(picture: Picture) -> Iterator[Finding]:
     cpu, memory = picture.limits.cpu.wish, picture.limits.memory.wish
     if cpu is not None and not _in_force(cpu, picture.limits.cpu.allowed):
-        yield _pending("CPU", format_cpus(cpu.value), cpu.source, cpu.fact and format_cpus(cpu.fact))
+        yield _pending("CPU", format_cpus(cpu.value), cpu, cpu.fact and format_cpus(cpu.fact))
     if memory is not None and memory.value != memory.fact:
         fact = memory.fact and format_size(int(memory.fact))
-        yield _pending("memory", format_size(int(memory.value)), memory.source, fact)
+        yield _pending("memory", format_size(int(memory.value)), memory, fact)
 
 
 def _in_force(cpu: Wish, allowed: frozenset[int] | None) -> bool:
@@ -178,8 +178,9 @@ def _in_force(cpu: Wish, allowed: frozenset[int] | None) -> bool:
     return abs(cpu.value - cpu.fact) <= _CPU_ROUNDING
 
 
-def _pending(name: str, wished: str, source: str, fact: object) -> Finding:
-    message = f"a {name} limit of {wished} is asked for ({source}), in force is {fact or 'none'}: the resize is pending"
+def _pending(name: str, wished: str, wish: Wish, fact: object) -> Finding:
+    message = f"a {name} limit of {wished} is asked for ({wish.source}), in force is {fact or 'none'}"
+    message += f": the resize is pending{f': {wish.reason}' if wish.reason else ''}"
     remedy = "the pod's conditions PodResizePending and PodResizeInProgress say why; the lower one is decided on"
     return Finding("resize-pending", WARNING, message, remedy)
 

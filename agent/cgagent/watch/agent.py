@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cgagent.watch.config import Configuration
     from cgagent.watch.log import Log
     from cgagent.watch.program import TargetProgram
+    from cgagent.watch.raises import Raises
     from cgagent.watch.settings import Settings
     from cgagent.watch.target import Target
 
@@ -71,6 +72,7 @@ class Agent:
         self._runner.use(self._settings.hooks)
         self._tally = Tally(self._settings.state_dir, counters, log, self._troubles)
         self._shown = Shown(host)
+        self._raises = self._confirming()
         self._due: dict[str, float] = {POLL: 0.0}
         self._pause = _SOON
         self._programs = Programs(host)
@@ -81,6 +83,15 @@ class Agent:
     @property
     def _settings(self) -> Settings:
         return self._configuration.settings
+
+    def _confirming(self) -> Raises | None:
+        """What holds raised limits back until they are granted, where that is wanted; loaded then alone."""
+        container = self._settings.confirm_raises
+        if container is None:
+            return None
+        from cgagent.watch.raises import Raises
+
+        return Raises(container, os.environ, lambda: self._wake.note(wake.GRANTS), self.counters)
 
     def picture(self) -> Picture:
         """Usage as it is now, with the limits and the decision in force. May be asked for by any thread.
@@ -105,6 +116,8 @@ class Agent:
         try:
             self._look()
             code = self._check_first()
+            if self._raises is not None:
+                self._raises.start()
             while not code and self._turn():
                 pass
             return code or self._runner.code
@@ -139,6 +152,8 @@ class Agent:
         now = time.monotonic()
         if noted & {wake.LIMITS, wake.GIVEN, wake.CONFIG}:
             self._due.setdefault(SETTLE, now + self._settings.settle)
+        if wake.GRANTS in noted:  # no burst of them comes, and a container may be restarted in a second
+            self._due[SETTLE] = now
         if wake.EVENTS in noted:
             self._due.setdefault(COUNT, now + self._settings.settle)
         if wake.ENV_FILE in noted:
@@ -204,7 +219,7 @@ class Agent:
             self._lose_target()
         try:
             pid = self._hold.find(self._settings)
-            sight = look(self._host, self._settings, pid, os.environ, self._runs(pid))
+            sight = look(self._host, self._settings, pid, os.environ, self._runs(pid), self._raises)
             if self._hold.is_ending:
                 raise NoTargetError(f"process {pid} is ending")
         except NoTargetError as error:
@@ -222,7 +237,16 @@ class Agent:
             return None
         self._pause = _SOON
         self._troubles.tell("target", "")
+        self._tell_of_raises()
         return sight
+
+    def _tell_of_raises(self) -> None:
+        if self._raises is not None:
+            held = " and ".join(self._raises.reasons)
+            self._troubles.tell(
+                "raise", f"a higher {held} limit is asked for and not granted yet" if held else "", waiting=True
+            )
+            self._troubles.tell("pod status", self._raises.trouble)
 
     def _runs(self, pid: str) -> TargetProgram | None:
         """What process `pid` runs; what the one before it ran, as long as it is still what starts the application."""

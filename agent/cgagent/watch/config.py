@@ -32,7 +32,7 @@ _KINDS = ("signal", "exec", "http", TUNE, "exit")
 _HOOK_KEYS = ("name", *_KINDS, "timeout")
 _NAME_LENGTH = 64
 # What is read once, when the agent starts.
-_AT_START = ("web", "state_dir", "places")
+_AT_START = ("web", "state_dir", "places", "confirm_raises")
 
 
 class FileContent:

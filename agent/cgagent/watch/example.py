@@ -3,7 +3,7 @@
 EXAMPLE = """\
 # cgagent watch --config FILE. Every key has an option and an environment twin: policy's memory_ratio is
 # --memory-ratio and CGAGENT_MEMORY_RATIO. The order is option, environment, this file, default.
-# The file is read again when it changes, and on SIGHUP; web and state_dir take effect at the next start.
+# The file is read again when it changes, and on SIGHUP; web, state_dir and confirm_raises need a new start.
 
 env_file: /run/cgagent/go.env
 # format: dotenv              # dotenv, docker, shell or json
@@ -35,6 +35,7 @@ limits:
   # limits_dir: /etc/podinfo  # a downward-API volume: what is wished, heeded where it is less
   limits_from: auto           # auto, cgroup or given
   # trust_given: false        # believe a given limit as large as the machine
+  # confirm_raises: app       # take a higher one of limits_dir only when the pod's status has it for this container
 
 hooks:                        # run in this order when the values have changed
   - name: reload

@@ -48,7 +48,7 @@ SECTIONS = {
         "on_error",
         "require_limits",
     ),
-    "limits": ("cpu_limit", "memory_limit", "limits_dir", "limits_from", "trust_given"),
+    "limits": ("cpu_limit", "memory_limit", "limits_dir", "limits_from", "trust_given", "confirm_raises"),
     "web": ("listen_address", "telemetry_path", "max_requests", "config_file"),
     "log": ("level", "format"),
     "path": ("procfs", "sysfs", "rootfs"),
@@ -133,6 +133,7 @@ class Settings(Record):
         settle: seconds from the first sign of a change to the decision.
         poll: seconds between looks that no sign has asked for.
         state_dir: where counters outlive the agent; None: nowhere.
+        confirm_raises: the container whose raised limits wait until its pod's status has them; None: they don't.
         policy: how limits become numbers.
         ignore_errors: whether a variable that can't be decided is left out.
         require_limits: whether it is an error that there is no limit at the start.
@@ -144,6 +145,7 @@ class Settings(Record):
 
     __slots__ = (
         "_texts",
+        "confirm_raises",
         "env_file",
         "format",
         "hooks",
@@ -186,6 +188,7 @@ class Settings(Record):
         self.ignore_errors = texts.choice("on_error", ON_ERROR) == "ignore"
         self.require_limits = texts.parsed("require_limits", parse_yes, False)
         self.limits_dir = texts.text("limits_dir")
+        self.confirm_raises = texts.text("confirm_raises")
         self.web = Web(texts)
         self.log_level = texts.choice("log_level", ("info", *(one for one in log.LEVELS if one != "info")))
         self.log_format = texts.choice("log_format", log.FORMATS)
@@ -207,6 +210,9 @@ class Settings(Record):
             raise UsageError("--merge does not go with --format json", "choose dotenv, docker or shell")
         if (self.target_name or self.target_exe) and self.target != AUTO:
             raise UsageError("--target-name and --target-exe choose among several", f"give --target {AUTO} too")
+        if self.confirm_raises is not None and (self.limits_dir is None or self.target != SELF):
+            hint = f"give --limits-dir, and no --target: with --target {AUTO} the cgroup itself tells what is in force"
+            raise UsageError("--confirm-raises is for limits that a downward-API volume shows", hint)
         if self.target == SELF and any(hook.needs_target for hook in self.hooks):
             raise UsageError("a signal or tune hook needs a process to act on", f"give --target {AUTO} or --target PID")
 

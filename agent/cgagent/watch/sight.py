@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cgagent.host import Host
     from cgagent.policy import Decision
     from cgagent.watch.program import TargetProgram
+    from cgagent.watch.raises import Raises
     from cgagent.watch.settings import Settings
 
 
@@ -52,12 +53,20 @@ class Sight(Record):
         self.cgroup, self.events = memory_events(limits)
 
 
-def look(host: Host, settings: Settings, pid: str, environ: Mapping[str, str], program: TargetProgram | None) -> Sight:
+def look(
+    host: Host,
+    settings: Settings,
+    pid: str,
+    environ: Mapping[str, str],
+    program: TargetProgram | None,
+    raises: Raises | None = None,
+) -> Sight:
     """Read the limits of process `pid`, apply what is given, decide.
 
     Where `pid` is another process than ourselves, its cgroup is what is and what is given is what is wished: the
     smaller of the two counts. So a lower GOMEMLIMIT goes ahead of the limit, and a higher one never does.
-    `program` is what it runs, where that is known: GOMAXPROCS may be left to it.
+    `program` is what it runs, where that is known: GOMAXPROCS may be left to it. What is given to ourselves counts
+    as it is; with `raises`, it is a wish too.
 
     Raises:
         CgagentError: the process has ended or may not be read, or what is given can't be.
@@ -65,7 +74,9 @@ def look(host: Host, settings: Settings, pid: str, environ: Mapping[str, str], p
     given = settings.given()
     limits = read_limits(host, pid)
     if pid == "self":
-        apply_given(limits, given)
+        apply_given(limits, raises.heed(given) if raises else given)
+        if raises:
+            heed_wish(limits, given, raises.reasons)
     else:
         _demand_reach(host, limits, pid)
         if given.limits_from != "cgroup":
@@ -89,19 +100,24 @@ def _demand_reach(host: Host, limits: Limits, pid: str) -> None:
         raise CgagentError(f"the limits of process {pid} can't be read", reason)
 
 
-def heed_wish(limits: Limits, given: GivenLimits) -> None:
-    """Lower `limits` to what is given, where that is less. Given is what should be: it may never come about."""
+def heed_wish(limits: Limits, given: GivenLimits, reasons: Mapping[str, str] | None = None) -> None:
+    """Lower `limits` to what is given, where that is less. Given is what should be: it may never come about.
+
+    `reasons` say why not, for `cpu` and `memory`, as far as that is known.
+    """
+    why = reasons or {}
     wished = Limits(limits.standing)
     wished.cpu.online, wished.memory.total = limits.cpu.online, limits.memory.total
     apply_given(wished, given)
     cpu, memory = limits.cpu, limits.memory
     if not limits.blocked("cpu") and wished.cpu.cores is not None:
-        cpu.wish = Wish(wished.cpu.cores, cpu.wish.fact if cpu.wish else cpu.cores, wished.cpu.source or "")
+        fact = cpu.wish.fact if cpu.wish else cpu.cores
+        cpu.wish = Wish(wished.cpu.cores, fact, wished.cpu.source or "", why.get("cpu", ""))
         if cpu.cores is None or wished.cpu.cores < cpu.cores:
             cpu.cores, cpu.source = wished.cpu.cores, wished.cpu.source
     if not limits.blocked("memory") and wished.memory.bytes is not None:
         fact = memory.wish.fact if memory.wish else memory.bytes
-        memory.wish = Wish(wished.memory.bytes, fact, wished.memory.source or "")
+        memory.wish = Wish(wished.memory.bytes, fact, wished.memory.source or "", why.get("memory", ""))
         if memory.bytes is None or wished.memory.bytes < memory.bytes:
             memory.bytes, memory.source = wished.memory.bytes, wished.memory.source
 

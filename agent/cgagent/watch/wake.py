@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LIMITS = "limits"  # a file that holds a limit was written, or the target's cgroup is deserted
 EVENTS = "events"  # the kernel counted a memory event
 GIVEN = "given"  # the directory of given limits changed
+GRANTS = "grants"  # what became of a raised limit is known, or why it is not
 CONFIG = "config"  # the directory of the config file changed
 ENV_FILE = "env file"  # the env file was written, replaced or removed, by us or by another
 OBSERVER = "observer"  # the thread that reads inotify has ended
@@ -31,7 +32,7 @@ class Wake:
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._heeds_signals = False
-        self._noted = dict.fromkeys((LIMITS, EVENTS, GIVEN, CONFIG, ENV_FILE, OBSERVER, RELOAD, STOP), False)
+        self._noted = dict.fromkeys((LIMITS, EVENTS, GIVEN, GRANTS, CONFIG, ENV_FILE, OBSERVER, RELOAD, STOP), False)
 
     def note(self, kind: str) -> None:
         """Note `kind` and wake the waiting thread. Flag first, byte second: so none is missed."""
