@@ -31,6 +31,7 @@ ALL = ("1.29", "1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 # What a kustomization needs: fileKeyRef as it is since 1.35, mutating admission policies since 1.36.
 VERSIONS = {
     "examples/orders": ALL,
+    "examples/orders-confirm-raises": ALL[6:],
     "examples/orders-init": ALL[6:],
     "examples/orders-sidecar": ALL[6:],
     "examples/orders-tune": ALL[6:],
@@ -80,6 +81,7 @@ def test_no_image_is_without_a_version(name: str) -> None:
     [
         ("examples/orders-init", {"mode": "filekeyref"}),
         ("examples/orders-sidecar", {"mode": "sidecar"}),
+        ("examples/orders-confirm-raises", {"mode": "sidecar", "confirm_raises": "true"}),
     ],
 )
 def test_a_component_adds_what_inject_adds(name: str, options: dict[str, str]) -> None:
@@ -111,6 +113,10 @@ def test_the_components_for_tuning_add_what_inject_adds() -> None:
         ("sidecar", "tune", "share-processes"),
         ("init", "share-processes"),
         ("sidecar", "init"),
+        ("confirm-raises", "sidecar"),
+        ("init", "confirm-raises"),
+        ("sidecar", "share-processes", "confirm-raises"),
+        ("sidecar", "confirm-raises", "share-processes"),
     ],
     ids=" ".join,
 )
@@ -125,6 +131,18 @@ def test_components_that_make_no_pod_together_are_refused(components: tuple[str,
     done = subprocess.run([str(KUBECTL), "kustomize", overlay], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert f"components/{components[-1]}" in done.stderr or f"components/{components[-2]}" in done.stderr
+
+
+def test_who_confirms_raises_may_get_pods_and_nothing_else() -> None:
+    documents = built("examples/orders-confirm-raises")
+    assert of_kind(documents, "Role")["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    pod = of_kind(documents, "Deployment")["spec"]["template"]["spec"]  # type: ignore[index]
+    account = pod.get("serviceAccountName", "default")
+    assert of_kind(documents, "RoleBinding")["subjects"] == [{"kind": "ServiceAccount", "name": account}]
+    mounting = [
+        one["name"] for one in (*pod["initContainers"], *pod["containers"]) if "token" in str(one.get("volumeMounts"))
+    ]
+    assert mounting == ["cgagent"]
 
 
 def test_the_policy_knows_the_same_sidecars_of_platforms_as_inject() -> None:

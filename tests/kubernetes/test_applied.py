@@ -37,7 +37,15 @@ def dry_run(manifest: str, namespace: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["examples/orders", "examples/orders-init", "examples/orders-sidecar", "examples/orders-tune", "webhook", "policy"],
+    [
+        "examples/orders",
+        "examples/orders-confirm-raises",
+        "examples/orders-init",
+        "examples/orders-sidecar",
+        "examples/orders-tune",
+        "webhook",
+        "policy",
+    ],
 )
 def test_it_is_taken(name: str, everywhere: str) -> None:
     said = dry_run(built(name), everywhere)

@@ -160,6 +160,21 @@ def test_webhook_and_policy_say_what_the_kustomizations_say() -> None:
                 assert without_labels(chart[one["kind"]]) == without_labels(one), one["kind"]
 
 
+def test_the_role_is_what_the_component_has_in_each_namespace_that_is_named() -> None:
+    kustomized = {str(one["kind"]): one for one in parsed(f"{ROOT}/k8s/components/confirm-raises/role.yaml")}
+    chart = templated("confirmRaises.namespaces={shop,bakery}", "confirmRaises.serviceAccounts={default}")
+    for kind, one in kustomized.items():
+        found = [other for other in chart if other["kind"] == kind]
+        assert [other["metadata"]["namespace"] for other in found] == ["shop", "bakery"]  # type: ignore[index]
+        assert all(without_labels(other) == without_labels(one) for other in found)
+    assert not {"Role", "RoleBinding"} & {one["kind"] for one in templated()}, "none where none is asked for"
+
+
+def parsed(file: str) -> list[dict[str, object]]:
+    with open(file, encoding="utf-8") as opened:
+        return [one for one in values(opened.read()) if isinstance(one, dict)]
+
+
 def without_labels(document: dict[str, object]) -> object:
     """What both have to agree on: not names, labels, certificates and checksums."""
     text = json.dumps(document).replace("cgagent.cgagent.dev", "cgagent.dev")
