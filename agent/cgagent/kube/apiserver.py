@@ -94,10 +94,10 @@ def _get(host: str, address: str, path: str, token: str, ca: str, timeout: float
     deadline = time.monotonic() + 2 * timeout
     with closing(HTTPSConnection(host, port, timeout=timeout, context=context)) as connection:
         connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise _AnswerError(response.status)
-        return _body(response, deadline)
+        with connection.getresponse() as response:  # which has the socket now
+            if response.status != 200:
+                raise _AnswerError(response.status)
+            return _body(response, deadline)
 
 
 def _body(response: HTTPResponse, deadline: float) -> bytes:
