@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PARTS = {"limits.cpu": 1000, "limits.memory": 1}
 # Of the sidecar, and of no concern to the file.
-SIDECARS = ("--target=", "--limits-from=", "--state-dir=", "--limits-dir=", "--web.", "--hook=")
+SIDECARS = ("--target=", "--limits-from=", "--state-dir=", "--limits-dir=", "--web.", "--hook=", "--confirm-raises=")
 POLICY = ("--memory-", "--cpu-rounding=", "--min-procs=", "--max-procs=")
 
 
@@ -68,6 +68,8 @@ def written(spec: dict[str, Any], container: dict[str, Any], directory: Path, pa
     words = [word.replace("/run/cgagent", str(directory)) for word in words if not word.startswith(SIDECARS)]
     with patch.context() as patched:
         for one in container.get("env", []):
+            if one.get("valueFrom", {}).get("fieldRef"):
+                continue  # the pod's name
             value = one.get("value") or downward(spec, one["valueFrom"]["resourceFieldRef"])
             patched.setenv(one["name"], str(value))
         for mount in container["volumeMounts"]:

@@ -10,19 +10,28 @@ import pytest
 from cgagent.cgroup.limits import read_limits
 from cgagent.host import Host
 from kubernetes.node import GO, ROOT, apply, get, http, kubectl, metric, ready, resize, restarts, runs_with, until
-from kubernetes.pods import LIMITS, SECURITY, env_file, injected, limit_for, pod, processes, sidecar_restarts
+from kubernetes.pods import (
+    LIMITS,
+    SECURITY,
+    conditions,
+    env_file,
+    file_has,
+    injected,
+    limit_for,
+    pod,
+    processes,
+    restart_application,
+    sidecar_restarts,
+    until_agreed,
+)
 from kubernetes.test_resize import (
     MIB,
-    conditions,
     deferred_raise,
     each_start_has_the_new_value,
-    file_has,
-    kill_application,
     occupant,
     program_has,
     resized,
     too_much_beside_the_occupant,
-    until_agreed,
 )
 
 TYPE_CHECKING = False
@@ -64,8 +73,7 @@ def test_a_deferred_raise_is_written_when_the_cgroup_has_it(tmp_path: Path) -> N
     assert (wish["bytes"], wish["in_force"]) == (wished, 256 * MIB)
     # An application that starts anew meanwhile, and a sidecar that does, have what fits the limit.
     until_agreed("patient", limit_for(256))
-    kill_application("patient")
-    until("the restart", lambda: restarts("patient", "app") == 1, 60)
+    restart_application("patient")
     assert program_has("patient", limit_for(256))
     (sidecar,) = processes("patient", "cgagent")
     os.kill(sidecar, 9)

@@ -72,23 +72,10 @@ def resized(way: str, name: str, followed: Callable[[str, int], bool]) -> None:
     print(f"{way}: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
 
 
-<<<<<<< HEAD
-def test_a_container_that_a_resize_restarts_reads_the_new_file_every_time(tmp_path: Path) -> None:
-    """Its first start after each resize has the new value: with an old one it would be started once too often."""
-    apply(injected(pod("restarting", GO, resizePolicy=RESTARTED_BY_KUBELET), tmp_path, "--mode=sidecar"))
-    ready("restarting")
-=======
-def until_agreed(name: str, limit: int) -> None:
-    """Until file and metrics say `limit`."""
-    until(f"{limit} in the env file of {name}", lambda: file_has(name, limit), 20)
-    until(f"{limit} in the metrics of {name}", lambda: metric(name, "cgagent_gomemlimit_bytes") == limit, 20)
-
-
 def each_start_has_the_new_value(way: str, name: str, directory: Path, *options: str) -> None:
     """The first start after each resize has it: with an old one the container would be started once too often."""
     apply(injected(pod(name, GO, resizePolicy=RESTARTED_BY_KUBELET), directory, "--mode=sidecar", *options))
     ready(name)
->>>>>>> c53d6f4 (Kustomize component, chart value and tests on the node for --confirm-raises; the node's pods reach its API server)
     found: list[int] = []
 
     def restarted(name: str, _limit: int) -> bool:
