@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cgagent.cgroup.limits import read_limits
+from cgagent.cgroup.reading import read_limits
 from cgagent.host import Host
 from kubernetes.node import GO, ROOT, apply, get, http, kubectl, metric, ready, resize, restarts, runs_with, until
 from kubernetes.pods import (
