@@ -1,4 +1,4 @@
-"""Sizes, CPU counts and ratios as Kubernetes and Docker users write them, read exactly.
+"""Sizes, CPU counts, ratios and durations as Kubernetes and Docker users write them, read exactly.
 
 Sizes: plain bytes, or with a suffix. Kubernetes' own: Ki Mi Gi Ti Pi Ei (powers of 1024),
 k M G T P E (powers of 1000). Docker's: b, and the lower-case k m g t, which are powers of 1024 there.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from cgagent.errors import UsageError
 
 _BINARY = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 SIZE_HELP = "bytes, or with a suffix: Ki Mi Gi Ti or k m g t (powers of 1024), K M G T (powers of 1000)"
 CPU_HELP = "CPUs as 1.5, 1500m or a whole number"
@@ -86,6 +87,24 @@ def parse_count(text: str, what: str, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS or int(text) < least:
         raise UsageError(f"{what}: '{text}' is not a whole number", f"give {least} or more")
     return int(text)
+
+
+def parse_duration(text: str, what: str) -> float:
+    """`text` in seconds: `50ms`, `1.5s`, `2m`, `1h`, or a bare number of seconds.
+
+    Raises:
+        UsageError: it is none, or is more than a day.
+    """
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    factor = _SECONDS.get(text[len(number) :] or "s")
+    whole, point, fraction = number.partition(".")
+    digits, bare_point = whole + fraction, point and not fraction
+    if factor is None or not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or not whole or bare_point:
+        raise UsageError(f"{what}: '{text}' is not a duration", "write 50ms, 1.5s, 2m or a number of seconds")
+    seconds = float(number) * factor
+    if seconds > 86400:
+        raise UsageError(f"{what}: '{text}' is more than a day", "give less")
+    return seconds
 
 
 class Ratio:

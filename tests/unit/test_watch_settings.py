@@ -10,10 +10,11 @@ import pytest
 from cgagent.errors import UsageError
 from cgagent.parser import Arguments
 from cgagent.texts import Texts, option_of
+from cgagent.units import parse_duration
 from cgagent.watch import log as log_module
 from cgagent.watch.kinds import ExecHook, HttpHook, SignalHook, parse_hook
 from cgagent.watch.log import Log
-from cgagent.watch.settings import Settings, parse_duration
+from cgagent.watch.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import stat
 import time
 
 from cgagent.errors import CgagentError, UsageError
+from cgagent.units import parse_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ examples:
 exit codes: 0 it is there; 1 it is not in time; 2 wrong usage.
 """
 _DEFAULT = "60s"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 # The first look comes right after the sidecar's start, which takes a tenth of a second where it has a CPU.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 
@@ -42,7 +42,7 @@ def run(arguments: Arguments) -> int:
     if os.path.isdir(path):
         raise UsageError(f"--env-file: {path} is a directory", "name a file in it")
     timeout = arguments.timeout if arguments.timeout is not None else _DEFAULT
-    deadline = time.monotonic() + _seconds(timeout)
+    deadline = time.monotonic() + parse_duration(timeout, "--timeout")
     pause = _FIRST_PAUSE
     while not _is_there(path):
         left = deadline - time.monotonic()
@@ -58,13 +58,3 @@ def _is_there(path: str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _seconds(text: str) -> float:
-    number = text.rstrip("ms")
-    factor = _UNITS.get(text[len(number) :] or "s")
-    whole, _, fraction = number.partition(".")
-    digits = whole + fraction
-    if factor is None or not whole or not (digits.isascii() and digits.isdigit()) or len(digits) > 6:
-        raise UsageError(f"--timeout: '{text}' is not a duration", "write 500ms, 10s, 2m or a number of seconds")
-    return float(number) * factor

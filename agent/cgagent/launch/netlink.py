@@ -27,6 +27,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _NLM_F_CAPPED = 0x100
 _NLMSGERR_ATTR_MSG = 1
+_ENODEV = 19
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWQDISC = 20, 24, 26, 36
@@ -187,7 +188,7 @@ class Rtnetlink:
                 f"find interface {name}", RTM_GETLINK, link_message(_text(IFLA_IFNAME, name), _BRIEF)
             )
         except NetlinkError as error:
-            if error.number == 19:  # ENODEV
+            if error.number == _ENODEV:
                 return None
             raise
         return _link(answers[0])
@@ -222,7 +223,7 @@ class Rtnetlink:
         try:
             self.request(f"delete interface {link.name}", RTM_DELLINK, link_message(index=link.index))
         except NetlinkError as error:
-            if error.number != 19:  # ENODEV
+            if error.number != _ENODEV:
                 raise
 
     def add_address(self, link: Link, address: bytes, prefix: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from cgagent.launch.failure import failure
 from cgagent.launch.syscalls import (
@@ -212,7 +213,7 @@ def _mask() -> None:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             continue
-        if mode & 0o170000 == 0o040000:  # stat.S_ISDIR
+        if stat.S_ISDIR(mode):
             mount("tmpfs", path, "tmpfs", MS_RDONLY | _SAFE, "size=0")
         else:
             bind("/dev/null", path)
@@ -237,7 +238,7 @@ def _tmpfs(tmpfs: Tmpfs) -> None:
 
 def _volume(volume: Volume) -> None:
     try:
-        directory = os.stat(volume.source).st_mode & 0o170000 == 0o040000
+        directory = stat.S_ISDIR(os.stat(volume.source).st_mode)
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise failure(f"--volume: {volume.source}: {reason}", "name a directory or file of the host") from None

@@ -11,8 +11,9 @@ from cgagent.host import Host
 from cgagent.parser import Arguments, meant
 from cgagent.policy import parse_yes
 from cgagent.texts import Texts
+from cgagent.units import parse_duration
 from cgagent.watch import kinds
-from cgagent.watch.settings import SECTIONS, Settings, parse_duration, setting_name
+from cgagent.watch.settings import SECTIONS, Settings, setting_name
 from cgagent.watch.tunehook import TUNE, TuneHook
 
 TYPE_CHECKING = False

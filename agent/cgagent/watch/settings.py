@@ -8,7 +8,7 @@ from cgagent.given import SOURCES, Amount, GivenLimits, read_given
 from cgagent.policy import Policy, parse_yes
 from cgagent.record import Record
 from cgagent.texts import DOTTED
-from cgagent.units import parse_count, parse_cpus, parse_size
+from cgagent.units import parse_count, parse_cpus, parse_duration, parse_size
 from cgagent.watch import log
 
 TYPE_CHECKING = False
@@ -53,30 +53,11 @@ SECTIONS = {
     "log": ("level", "format"),
     "path": ("procfs", "sysfs", "rootfs"),
 }
-_SECOND = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def setting_name(section: str, key: str) -> str:
     """The name by which a setting is looked up, which is also its attribute among the parsed arguments."""
     return f"{section}_{key}" if section in DOTTED else key
-
-
-def parse_duration(text: str, what: str) -> float:
-    """`text` in seconds: `50ms`, `1.5s`, `2m`, `1h`, or a bare number of seconds.
-
-    Raises:
-        UsageError: it is none, or is more than a day.
-    """
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    factor = _SECOND.get(text[len(number) :] or "s")
-    whole, point, fraction = number.partition(".")
-    digits, bare_point = whole + fraction, point and not fraction
-    if factor is None or not (digits.isascii() and digits.isdigit()) or len(digits) > 9 or not whole or bare_point:
-        raise UsageError(f"{what}: '{text}' is not a duration", "write 50ms, 1.5s, 2m or a number of seconds")
-    seconds = float(number) * factor
-    if seconds > 86400:
-        raise UsageError(f"{what}: '{text}' is more than a day", "give less")
-    return seconds
 
 
 def _poll(text: str, what: str) -> float:
@@ -137,6 +118,7 @@ class Settings(Record):
         policy: how limits become numbers.
         ignore_errors: whether a variable that can't be decided is left out.
         require_limits: whether it is an error that there is no limit at the start.
+        limits_dir: the mounted downward-API volume that limits are given in; None: none.
         hooks: what runs on a change, in order.
         web: how metrics are served.
         log_level, log_format: how things are told.
