@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cgagent.commands import kubectl_plugin
-from kubernetes.node import GO, NAMESPACE, apply, cluster, get, ready, until, within
+from kubernetes.node import GO, NAMESPACE, apply, cluster, get, kubectl, ready, until, within
 from kubernetes.pods import SECURITY, explained, pod
 
 TYPE_CHECKING = False
@@ -44,6 +44,28 @@ def test_restricted_pod_security_lets_it_see_an_application_of_its_own_user(
     document = explained("owned", capfd)
     assert document["limits"]["memory"]["bytes"] == 256 << 20
     assert document["go"]["version"] == f"go{GO}"
+
+
+def test_the_same_can_be_had_from_kubectl_alone() -> None:
+    """By the lines of `kubectl cgagent explain --help`."""
+    apply(json.dumps(pod("plain", GO)))
+    ready("plain")
+    debug, logs = (
+        line.split()
+        for line in kubectl_plugin.EPILOG.split("\n")
+        if line.startswith(("  kubectl debug", "  kubectl logs"))
+    )
+    given = {"POD": "plain", "IMAGE": kubectl_plugin.IMAGE}
+    kubectl(*(given.get(word, word) for word in debug[1:]))
+
+    def ended() -> object:
+        (look,) = get("pod", "plain")["status"]["ephemeralContainerStatuses"]
+        return look["state"]["terminated"]
+
+    until("the end of look", ended)
+    said = kubectl(*(given.get(word, word) for word in logs[1:]))
+    assert "GOMEMLIMIT=241591910" in said
+    assert f"example.com/cgagent/orders, go{GO}" in said
 
 
 def test_another_user_is_told_why_it_sees_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,20 @@ import json
 
 import pytest
 
-from kubernetes.node import GO_VERSIONS, apply, cluster, get, http, kubectl, metric, ready, runs_with, until, warnings
+from kubernetes.node import (
+    GO_VERSIONS,
+    NodeError,
+    apply,
+    cluster,
+    get,
+    http,
+    kubectl,
+    metric,
+    ready,
+    runs_with,
+    until,
+    warnings,
+)
 from kubernetes.pods import LIMITS, injected, pod
 from support.kube import cases, path, text
 
@@ -96,6 +109,38 @@ def test_limits_that_a_limit_range_sets_are_used_where_they_are_expected(tmp_pat
         assert runs_with("ranged")["environ"] == {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}
     finally:
         kubectl("delete", "limitrange", "defaults")
+
+
+def test_a_limit_range_that_asks_for_more_than_cgagent_takes_refuses_the_pod(tmp_path: Path) -> None:
+    """With the words of Kubernetes; the sidecar has 64Mi."""
+    limits = [{"type": "Container", "min": {"memory": "48Mi"}}]
+    limit_range = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "least"}, "spec": {"limits": limits}}
+    apply(json.dumps(limit_range))
+    try:
+        with pytest.raises(NodeError, match="minimum memory usage per Container is 48Mi"):
+            apply(injected(pod("small", GO_VERSIONS[0]), tmp_path))
+        apply(injected(pod("larger", GO_VERSIONS[0]), tmp_path, "--mode=sidecar"))
+    finally:
+        kubectl("delete", "limitrange", "least")
+
+
+def test_a_job_is_done_when_its_application_is(tmp_path: Path) -> None:
+    """A native sidecar holds up no job, and ends without being killed."""
+    once = pod("once", GO_VERSIONS[1], image="cgagent.test/shell:1", command=["/busybox", "env"])["spec"]
+    template = {"spec": {**once, "restartPolicy": "Never"}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"}, "spec": {"template": template}}
+    apply(injected(job, tmp_path, "--mode=sidecar"))
+    try:
+        until("the job's end", lambda: get("job", "once")["status"].get("succeeded") == 1)
+        (found,) = get("pod", "", "-l", "job-name=once")["items"]
+        name = found["metadata"]["name"]
+        assert f"GOMEMLIMIT={GOMEMLIMIT}" in kubectl("logs", name, "-c", "app").split("\n")
+        sidecar = until(
+            "the sidecar's end", lambda: get("pod", name)["status"]["initContainerStatuses"][0]["state"]["terminated"]
+        )
+        assert (sidecar["exitCode"], warnings(name)) == (0, [])
+    finally:
+        kubectl("delete", "job", "once")
 
 
 def test_a_resource_quota_lets_in_what_inject_adds_and_counts_it(tmp_path: Path) -> None:

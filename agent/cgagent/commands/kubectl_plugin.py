@@ -31,14 +31,14 @@ DESCRIPTION = "Explain a pod that runs: an ephemeral container beside it looks a
 EPILOG = """\
 The container runs as the application's own user and group, with no capability; it is all that it takes to see the
 application's cgroup. Where the manifest names no user, the image's is not known here: give it with --run-as. What
-Pod Security makes of it: restricted lets it in if that user is not root.
+Pod Security makes of it: restricted lets it in if that user is not root. It needs kubectl 1.31 or newer.
 
 examples:
   kubectl cgagent explain orders-5d4f7c-x2x9k
   kubectl cgagent explain orders-5d4f7c-x2x9k -n shop -c app -o json
   kubectl cgagent inject deployment.yaml | kubectl apply -f -
 
-The same by hand, where the application runs as 65532, as cgagent's image does:
+The same by hand, where the application runs as 65532, as cgagent's image does; the second once look has ended:
   kubectl debug POD --container look --image IMAGE --target app --profile restricted -- cgagent explain --pid 1
   kubectl logs POD --container look
 """
