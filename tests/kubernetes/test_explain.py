@@ -7,6 +7,7 @@ import json
 import pytest
 
 from cgagent.commands import kubectl_plugin
+from cgagent.kube.settings import IMAGE
 from kubernetes.node import GO, NAMESPACE, apply, cluster, get, kubectl, ready, until, within
 from kubernetes.pods import SECURITY, explained, pod
 
@@ -55,7 +56,7 @@ def test_the_same_can_be_had_from_kubectl_alone() -> None:
         for line in kubectl_plugin.EPILOG.split("\n")
         if line.startswith(("  kubectl debug", "  kubectl logs"))
     )
-    given = {"POD": "plain", "IMAGE": kubectl_plugin.IMAGE}
+    given = {"POD": "plain", "IMAGE": IMAGE}
     kubectl(*(given.get(word, word) for word in debug[1:]))
 
     def ended() -> object:

@@ -94,6 +94,22 @@ def test_output_can_be_json_or_yaml_whatever_the_input(tmp_path: Path, capsys: p
     assert again == values(inject(POD, defaults)[0])[0]
 
 
+def test_the_image_may_be_named_once_for_all_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable, words, image in (
+        ("registry.example/cgagent:1", [], "registry.example/cgagent:1"),
+        ("registry.example/cgagent:1", ["--image=other:2"], "other:2"),
+    ):
+        monkeypatch.setenv("CGAGENT_IMAGE", variable)
+        stdin(POD.encode(), monkeypatch)
+        assert run("inject", "--quiet", *words) == 0
+        assert f"image: {image}\n" in capsys.readouterr().out
+    monkeypatch.setenv("CGAGENT_IMAGE", "cgagent:latest")
+    with pytest.raises(UsageError, match="CGAGENT_IMAGE: 'cgagent:latest' names no version"):
+        run("inject", "/nonexistent")
+
+
 def test_a_byte_order_mark_stays_where_it_is() -> None:
     marked = "\ufeff" + POD
     result, _ = inject(marked, defaults)

@@ -110,12 +110,14 @@ def test_every_kubectl_is_told_which_cluster_and_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _node(tmp_path, monkeypatch, {**POD, "status": RUNNING}, ENDED)
+    monkeypatch.setenv("CGAGENT_IMAGE", "registry.example/cgagent:1")
     where = ["--namespace=shop", "--context=test", "--kubeconfig=/etc/kube/config"]
     assert kubectl_plugin.main(["explain", "pod/orders", *where]) == 3
     assert capfd.readouterr().out == "explained\n"
     for line in _words(tmp_path):
         assert set(where) <= set(line.split())
         assert "orders" in line.split()
+    assert [line for line in _words(tmp_path) if "--image=registry.example/cgagent:1 " in line]
 
 
 def test_a_container_that_is_not_running_is_told_before_anything_is_added(

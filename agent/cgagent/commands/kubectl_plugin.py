@@ -14,6 +14,7 @@ import time
 from cgagent.cli import guarded
 from cgagent.commands import inject, uninject
 from cgagent.commands.explain import OUTPUTS
+from cgagent.commands.manifest_options import IMAGE_HELP
 from cgagent.errors import EXIT_FAILURE, EXIT_USAGE, CgagentError, UsageError, printable
 from cgagent.kube.settings import IMAGE
 from cgagent.kube.workload import as_map, likely_application, named
@@ -60,7 +61,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("-c", "--container", metavar="NAME", help="which container (default: the application)")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
     parser.add_argument("--kubeconfig", metavar="FILE", help="instead of kubectl's own")
-    parser.add_argument("--image", metavar="IMAGE", help=f"of cgagent (default {IMAGE})")
+    parser.add_argument("--image", metavar="IMAGE", help=IMAGE_HELP)
     parser.add_argument(
         "--run-as", metavar="UID:GID", help="the application's user and group (default: the manifest's)"
     )
@@ -108,7 +109,12 @@ def run(arguments: Arguments) -> int:
         custom.flush()
         name = f"cgagent-{os.urandom(3).hex()}"
         words = ["debug", *_target(arguments), f"--container={name}", f"--target={container}"]
-        words += [f"--image={arguments.image or IMAGE}", "--profile=restricted", f"--custom={custom.name}", "--quiet"]
+        words += [
+            f"--image={arguments.image or os.environ.get('CGAGENT_IMAGE') or IMAGE}",
+            "--profile=restricted",
+            f"--custom={custom.name}",
+            "--quiet",
+        ]
         words += ["--", "cgagent", "explain", process, f"--output={output}"]
         code, _ = _kubectl(words, capture=True)
     if code:

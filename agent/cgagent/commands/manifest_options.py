@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cgagent.parser import Arguments, Parser
 
 OUTPUTS = ("yaml", "json")
+# Settings with a twin in the environment: CGAGENT_IMAGE.
+TWINS = (*POLICY, "image")
+IMAGE_HELP = f"of cgagent, with its version (default: that in CGAGENT_IMAGE, else {IMAGE})"
 _POLICY = (
     ("--memory-ratio", "RATIO", "share of the memory limit that GOMEMLIMIT gets (default 0.9)"),
     ("--memory-reserve", "SIZE", "taken off the memory limit before the ratio, for memory that Go does not manage"),
@@ -43,7 +46,7 @@ def add_injection(parser: Parser) -> None:
         "bundle: the command starts with cgagent; auto (default): filekeyref, or bundle before Kubernetes 1.35",
     )
     group.add_argument("--kube-version", metavar="VERSION", help="the oldest Kubernetes that it must run on")
-    group.add_argument("--image", metavar="IMAGE", help=f"of cgagent, with its version (default {IMAGE})")
+    group.add_argument("--image", metavar="IMAGE", help=IMAGE_HELP)
     group.add_argument("--run-as", metavar="UID:GID", help="of what is put in (default: the pod's, or the image's)")
     for name, text in _SWITCHES.items():
         group.add_argument(f"--{name.replace('_', '-')}", action="store_const", const="true", help=text)
@@ -85,7 +88,7 @@ def add_files(parser: Parser) -> None:
 
 
 def settings_texts(arguments: Arguments) -> Callable[[str], tuple[str, str] | None]:
-    """The text of each setting of an injection: from the command line; policies' from the environment too."""
+    """The text of each setting of an injection: from the command line, or if it is one of TWINS the environment."""
 
     def text(name: str) -> tuple[str, str] | None:
         option = f"--{name.replace('_', '-')}"
@@ -96,7 +99,7 @@ def settings_texts(arguments: Arguments) -> Callable[[str], tuple[str, str] | No
         if given is not None:
             return ("\n".join(given) if isinstance(given, list) else str(given)), option
         twin = f"CGAGENT_{name.upper()}"
-        return (os.environ[twin], twin) if name in POLICY and os.environ.get(twin) else None
+        return (os.environ[twin], twin) if name in TWINS and os.environ.get(twin) else None
 
     return text
 
