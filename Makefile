@@ -94,6 +94,7 @@ bench: $(VENV)/.dev ## what it costs, as ratios to a baseline of the same run
 	python tests/bench/bench_run.py
 	python tests/bench/bench_host_cpus.py
 	python tests/bench/bench_live.py
+	python tests/bench/bench_webhook.py
 
 $(VENV)/.picture: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[picture]'
