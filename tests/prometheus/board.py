@@ -64,20 +64,21 @@ def bundle() -> str:
         # 640 MB of packages, for a script of some megabytes.
         with tempfile.TemporaryDirectory(prefix="cgagent-test-board-") as directory:
             shutil.copytree(_SOURCES, directory, dirs_exist_ok=True)
-            _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
-            _run(list(_BUNDLE), directory)
+            _install(directory)
+            subprocess.run(_BUNDLE, cwd=directory, check=True)
             shutil.move(os.path.join(directory, "built"), f"{built}.{os.getpid()}")
         os.rename(f"{built}.{os.getpid()}", built)
     return built
 
 
-def _run(words: list[str], directory: str) -> None:
+def _install(directory: str) -> None:
+    words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     try:
         done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise UnavailableError(f"{words[0]}: {error.strerror}") from None
+        raise UnavailableError(f"npm: {error.strerror}") from None
     if done.returncode:
-        raise UnavailableError(f"{' '.join(words[:2])} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise UnavailableError("; ".join(done.stderr.splitlines()[:3]))
 
 
 def given(shop: Shop, dashboard: dict[str, Any], start: float, end: float) -> dict[str, Any]:

@@ -37,15 +37,16 @@ scrape_configs:
 """
 
 
-def build(folder: str, proxy: str | None = "off") -> str:
+def build(folder: str, proxy: str = "off") -> str:
     """The Go program in that folder, built once and kept outside the checkout.
 
     Args:
         folder: beside this file.
-        proxy: where its modules come from; None is the machine's own.
+        proxy: where its modules come from, as GOPROXY; empty is the machine's own.
 
     Raises:
         UnavailableError: there is no toolchain, or a module can't be had.
+        RuntimeError: it can't be compiled.
     """
     sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder)
     digest = hashlib.sha256()
@@ -56,15 +57,22 @@ def build(folder: str, proxy: str | None = "off") -> str:
     if not os.path.exists(built):
         go = toolchain.toolchain(GO_VERSION)
         os.makedirs(os.path.dirname(built), exist_ok=True)
-        settings = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-        settings |= {"GOENV": "off", "GOPROXY": proxy} if proxy else {}
-        settings["GOCACHE"] = os.path.join(toolchain.cache(), f"build-{GO_VERSION}")
-        words = [go, "build", "-C", sources, "-o", f"{built}.{os.getpid()}", "."]
-        done = subprocess.run(words, env=dict(os.environ) | settings, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise toolchain.UnavailableError(done.stderr.strip())
+        environ = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
+        environ["GOCACHE"] = os.path.join(toolchain.cache(), f"build-{GO_VERSION}")
+        if proxy:
+            environ |= {"GOENV": "off", "GOPROXY": proxy}
+        else:
+            _succeed([go, "mod", "download"], toolchain.UnavailableError, env=environ, cwd=sources)
+        words = [go, "build", "-o", f"{built}.{os.getpid()}", "."]
+        _succeed(words, RuntimeError, env=environ, cwd=sources)
         os.rename(f"{built}.{os.getpid()}", built)
     return built
+
+
+def _succeed(words: list[str], error: type[Exception], **options: Any) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise error(done.stderr.strip())
 
 
 def free_port() -> int:

@@ -48,7 +48,7 @@ def panel(dashboard: dict[str, Any], title: str, kind: str = "timeseries") -> di
 def schema() -> str:
     """The program that knows Grafana's schemas."""
     try:
-        return build("schema", proxy=None)
+        return build("schema", proxy="")
     except UnavailableError as error:
         pytest.skip(f"Grafana's schemas can't be had here: {error}")
 
