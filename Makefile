@@ -50,7 +50,7 @@ test-launch-v2: $(VENV)/.dev ## the same in an emulated machine with cgroup v2 a
 	tests/machine/packages runc strace iproute2 nftables busybox-static uidmap systemd dbus linux-libc-dev e2fsprogs
 	PYTHONPATH=tests $(BIN)/python -m launch.onlookers
 	BOOT_TIMEOUT=5400 tests/machine/boot v2 $(BIN)/python -m pytest -p no:cacheprovider tests/launch -rs
-test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real browser; needs root
+test-prometheus: $(VENV)/.dev ## the sidecar under a real Prometheus and a real browser, the dashboard by Grafana's libraries (npm); needs root
 	tests/machine/packages prometheus chromium
 	pytest -p no:cacheprovider tests/prometheus
 test-live: $(VENV)/.dev ## reading and retuning Go programs of every release from 1.21 to 1.27
