@@ -26,6 +26,7 @@ examples:
 exit codes: 0 well; 1 not well, or no answer; 2 wrong usage.
 """
 _DEFAULT = "127.0.0.1:9101"
+_TWIN = "CGAGENT_WEB_LISTEN_ADDRESS"
 _ENOUGH = 4096
 
 
@@ -37,9 +38,9 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Ask; return the exit code."""
-    twin = os.environ.get("CGAGENT_WEB_LISTEN_ADDRESS", "").replace(",", " ").split()
+    twin = os.environ.get(_TWIN, "").replace(",", " ").split()
     given = arguments.address or (twin[0] if twin else _DEFAULT)
-    host, port = _place(given)
+    host, port = _place(given, "ADDR:PORT" if arguments.address else _TWIN)
     path = arguments.path or "/healthz"
     if not path.startswith("/") or not path.isprintable() or " " in path:
         raise UsageError(f"--path: '{path}' is no path", "write it as /healthz")
@@ -49,16 +50,16 @@ def run(arguments: Arguments) -> int:
         reason = (error.strerror or str(error)).lower()
         raise CgagentError(f"{given}{path}: {reason}", "is the sidecar there, and does it listen here?") from None
     if status.split(" ")[1:2] != ["200"]:
-        raise CgagentError(f"{given}{path}: answered '{status}'")
+        raise CgagentError(f"{given}{path}: answered '{status}'", "its log says why")
     say("healthcheck", f"{given}{path}: {status}")
     return 0
 
 
-def _place(given: str) -> tuple[str, int]:
-    """Address and port of `ADDR:PORT`."""
+def _place(given: str, what: str) -> tuple[str, int]:
+    """Address and port of `ADDR:PORT`; `what` is where it is given."""
     host, _, port = given.rpartition(":")
     if not port.isdecimal() or not port.isascii() or not 0 < int(port) < 65536:
-        raise UsageError(f"'{given}' has no port", "write it as 127.0.0.1:9101 or :9101")
+        raise UsageError(f"{what}: '{given}' has no port", "write it as 127.0.0.1:9101 or :9101")
     host = host.removeprefix("[").removesuffix("]")
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)  # noqa: S104 we ask
 
