@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_NO_LIMITS = 3
@@ -9,6 +11,12 @@ EXIT_CONFIG = 78
 EXIT_RUN_FAILED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
+
+_NOT_EXECUTABLE_HINTS = {
+    errno.EACCES: "name a file that this user may execute",
+    errno.ENOEXEC: "a script starts with a line such as #!/bin/sh, a program is built for this machine",
+    errno.E2BIG: "give it fewer or shorter arguments",
+}
 
 
 class CgagentError(Exception):
@@ -38,6 +46,18 @@ class UsageError(CgagentError):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint, EXIT_USAGE)
+
+
+def not_started(name: str, error: OSError, *, found: bool, where: str = "PATH") -> CgagentError:
+    """Why execve(2) refuses the program `name`, looked for in `where`; `found` is whether there is such a file."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        reason = (error.strerror or str(error)).lower()
+        return CgagentError(f"{name}: {reason}", _NOT_EXECUTABLE_HINTS.get(error.errno or 0, ""), EXIT_NOT_EXECUTABLE)
+    if found:
+        # The kernel says ENOENT for the file that the #! line or the ELF header names, too.
+        hint = "install the interpreter of its #! line, or the loader that it was linked for"
+        return CgagentError(f"{name}: found, but not what it needs to run", hint, EXIT_NOT_EXECUTABLE)
+    return CgagentError(f"{name}: not found", f"check the name and {where}", EXIT_NOT_FOUND)
 
 
 def printable(text: str) -> str:

@@ -261,8 +261,8 @@ REFUSED = [
     ),
     (["--", "no-such-program"], 127, "no-such-program: not found: check the name and PATH inside"),
     (["--", "./no-such-program"], 127, "./no-such-program: not found: check the name and PATH inside"),
-    (["--", "/etc/passwd"], 126, "/etc/passwd: permission denied"),
-    (["--", "/tmp"], 126, "/tmp: permission denied"),
+    (["--", "/etc/passwd"], 126, "/etc/passwd: permission denied: name a file that this user may execute"),
+    (["--", "/tmp"], 126, "/tmp: permission denied: name a file that this user may execute"),
     (["--env", "PATH=/nowhere", "--", "true"], 127, "true: not found: check the name and PATH inside"),
 ]
 
@@ -292,4 +292,17 @@ def test_a_format_that_the_kernel_cannot_execute_is_126(tmp_path: object) -> Non
         file.write("neither a script nor ELF\n")
     os.chmod(path, 0o755)
     done = subprocess.run([CGAGENT, "run", "--", path], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (126, f"cgagent run: {path}: exec format error\n")
+    hint = "a script starts with a line such as #!/bin/sh, a program is built for this machine"
+    assert (done.returncode, done.stderr) == (126, f"cgagent run: {path}: exec format error: {hint}\n")
+
+
+@NEEDS_ROOT
+def test_a_script_whose_interpreter_is_missing_is_126(tmp_path: object) -> None:
+    path = f"{tmp_path}/script"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("#!/nowhere/sh\n")
+    os.chmod(path, 0o755)
+    done = subprocess.run([CGAGENT, "run", "--", path], capture_output=True, text=True, timeout=60, check=False)
+    hint = "install the interpreter of its #! line, or the loader that it was linked for"
+    line = f"cgagent run: {path}: found, but not what it needs to run: {hint}\n"
+    assert (done.returncode, done.stderr) == (126, line)

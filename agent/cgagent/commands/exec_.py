@@ -4,13 +4,12 @@ from __future__ import annotations
 
 # What `signal` wraps in enums, whose making would take a fifth of the whole start.
 import _signal  # type: ignore[import-not-found]
-import errno
 import os
 import sys
 
 from cgagent import envfile
 from cgagent.commands.options import ON_ERROR, TWINS_HELP, Settled, add_limits, add_policy, say
-from cgagent.errors import EXIT_NO_LIMITS, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CgagentError, UsageError
+from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, not_started
 from cgagent.host import Host, ReadError
 from cgagent.policy import parse_yes
 from cgagent.texts import Texts
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 # What PEP 538 makes of LC_CTYPE where the locale is C.
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
-_HINTS = {
-    errno.EACCES: "name a file that this user may execute",
-    errno.ENOEXEC: "a script starts with a line such as #!/bin/sh, a program is built for this machine",
-    errno.E2BIG: "give it fewer or shorter arguments",
-}
-
 DESCRIPTION = "Set GOMAXPROCS and GOMEMLIMIT for the limits that bind here, then become COMMAND (same PID)."
 EPILOG = f"""\
 {TWINS_HELP}
@@ -111,7 +104,9 @@ def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
     except OSError as error:
         for number, handler in before.items():
             _signal.signal(number, handler)
-        raise _not_started(command[0], error) from None
+        from shutil import which
+
+        raise not_started(command[0], error, found=which(command[0]) is not None) from None
 
 
 def _found(name: str) -> str | None:
@@ -120,16 +115,3 @@ def _found(name: str) -> str | None:
         return name
     paths = (os.path.join(directory, name) for directory in os.get_exec_path())
     return next((path for path in paths if os.access(path, os.X_OK)), None)
-
-
-def _not_started(name: str, error: OSError) -> CgagentError:
-    from shutil import which
-
-    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-        reason = (error.strerror or str(error)).lower()
-        return CgagentError(f"{name}: {reason}", _HINTS.get(error.errno or 0, ""), EXIT_NOT_EXECUTABLE)
-    if which(name):
-        # The kernel says ENOENT for the file that the #! line or the ELF header names, too.
-        hint = "install the interpreter of its #! line, or the loader that it was linked for"
-        return CgagentError(f"{name}: found, but not what it needs to run", hint, EXIT_NOT_EXECUTABLE)
-    return CgagentError(f"{name}: not found", "check the name and PATH", EXIT_NOT_FOUND)

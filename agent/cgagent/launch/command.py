@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cgagent.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CgagentError
+from cgagent.errors import not_started
 from cgagent.launch import rootfs
 from cgagent.launch.failure import failure
 from cgagent.launch.identity import User, confine
@@ -173,16 +173,15 @@ def _exec(command: list[str], environ: dict[str, str]) -> NoReturn:
     program = command[0]
     directories = [""] if "/" in program else environ.get("PATH", os.defpath).split(":")
     places = [f"{directory}/{program}" if directory else program for directory in directories]
-    refused: OSError | None = None
+    there = [place for place in places if os.access(place, os.F_OK)]
+    failed: OSError | None = None
     # First where there is something, as each attempt converts the whole environment; then all, for the reason.
-    for place in (*(one for one in places if os.access(one, os.F_OK)), *places):
+    for place in (*there, *places):
         try:
             os.execve(place, command, environ)  # noqa: S606
-        except (FileNotFoundError, NotADirectoryError):
-            continue
         except OSError as error:
-            refused = refused or error
-    if refused is not None:
-        reason = (refused.strerror or str(refused)).lower()
-        raise CgagentError(f"{program}: {reason}", "", EXIT_NOT_EXECUTABLE)
-    raise CgagentError(f"{program}: not found", "check the name and PATH inside", EXIT_NOT_FOUND)
+            # A refusal says more than that there is nothing in some other directory.
+            if failed is None or isinstance(failed, (FileNotFoundError, NotADirectoryError)):
+                failed = error
+    assert failed is not None  # noqa: S101 there is at least one place, and exec returns by failing alone
+    raise not_started(program, failed, found=bool(there), where="PATH inside")

@@ -39,7 +39,12 @@ _READY, _LONGEST_REASON = b"\0", 256
 
 
 class Supervisor:
-    """What the launcher holds of it, and what the command does to come under it."""
+    """What the launcher holds of it, and what the command does to come under it.
+
+    Attributes:
+        scene: what it shows.
+        ended: a pidfd, ready to read when it has ended; -1 before its start.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
