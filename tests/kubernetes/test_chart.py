@@ -127,7 +127,7 @@ def test_options_are_words_that_the_webhook_takes() -> None:
     ("version", "mode"), [("1.29.0", "bundle"), ("v1.34.1-gke.100", "bundle"), ("1.35.0", "filekeyref")]
 )
 def test_a_cluster_gets_what_its_version_knows(version: str, mode: str) -> None:
-    """An API server before 1.34 drops fileKeyRef, and then refuses the pod: its variable has no value."""
+    """An API server before 1.34 does not know fileKeyRef, and 1.34 has it off."""
     assert understood(deployed(version=version)).mode == mode
 
 
