@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from cgagent import __version__, wholefile
+from cgagent import __version__
 from cgagent.cgroup.limits import Limits
 from cgagent.errors import CgagentError, UsageError, printable
 from cgagent.policy import VARIABLES
@@ -133,18 +133,24 @@ def read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise wholefile.failure("read", path, error, _READ_HINTS) from None
+        raise _unreadable(path, error) from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise CgagentError(f"cannot read {path}: not a regular file", "remove it or name another")
         data = os.read(fd, _OLD_LIMIT + 1)
     except OSError as error:
-        raise wholefile.failure("read", path, error, _READ_HINTS) from None
+        raise _unreadable(path, error) from None
     finally:
         os.close(fd)
     if len(data) > _OLD_LIMIT:
         raise CgagentError(f"cannot read {path}: more than {_OLD_LIMIT} bytes", "name an env file")
     return data.decode("utf-8", "surrogateescape")
+
+
+def _unreadable(path: str, error: OSError) -> CgagentError:
+    from cgagent.wholefile import failure
+
+    return failure("read", path, error, _READ_HINTS)
 
 
 def write(path: str, text: str, mode: int | None = None) -> bool:
@@ -157,8 +163,9 @@ def write(path: str, text: str, mode: int | None = None) -> bool:
     """
     if _holds(path, text, mode):
         return False
-    data = text.encode("utf-8", "surrogateescape")
-    wholefile.replace(path, data, _MODE if mode is None else mode)
+    from cgagent.wholefile import replace  # mostly nothing has changed
+
+    replace(path, text.encode("utf-8", "surrogateescape"), _MODE if mode is None else mode)
     return True
 
 

@@ -7,7 +7,6 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from cgagent import envfile
 from cgagent.commands.options import ON_ERROR, TWINS_HELP, Settled, add_limits, add_policy, say
 from cgagent.errors import EXIT_NO_LIMITS, CgagentError, UsageError, not_started
 from cgagent.host import Host, ReadError
@@ -60,6 +59,8 @@ def run(arguments: Arguments) -> int:
 
 def _from_file(path: str, texts: Texts) -> dict[str, str] | None:
     """The variables to set from the env file at `path`; None where it has none and limits are required."""
+    from cgagent import envfile
+
     ignore = texts.choice("on_error", ON_ERROR) == "ignore"
     override, required = (texts.parsed(name, parse_yes, False) for name in ("override", "require_limits"))
     try:

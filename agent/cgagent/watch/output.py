@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import cgagent.wholefile  # noqa: F401 envfile's, loaded while there is a descriptor to load it by
 from cgagent import envfile
 from cgagent.errors import CgagentError
 
