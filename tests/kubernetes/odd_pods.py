@@ -39,6 +39,7 @@ def odd_pod(seed: int) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "containers": [_container(name, chance) for name in names],
         "nodeSelector": {"none": "such"},
+        "automountServiceAccountToken": False,  # its volume has another name each time
     }
     annotations: dict[str, str] = {}
     if maybe(3):

@@ -14,6 +14,7 @@ import pytest
 from cgagent.errors import UsageError
 from cgagent.kube.additions import applied
 from cgagent.kube.inject import plan
+from cgagent.kube.manifests import uninject, values
 from cgagent.kube.targets import SkippedError
 from kubernetes.node import (
     CLUSTER,
@@ -188,6 +189,15 @@ def as_inject_has_it(manifest: dict[str, Any]) -> Any:
         return manifest
 
 
+def without_cgagent(manifest: dict[str, Any]) -> tuple[object, object]:
+    """What `cgagent uninject` leaves of a pod: its spec and its annotations."""
+    (left,) = values(uninject(json.dumps(manifest))[0])
+    assert isinstance(left, dict)
+    # The API server adds them up of what the containers ask for, ours too.
+    left["spec"].get("resources", {}).pop("requests", None)
+    return left["spec"], left["metadata"].get("annotations", {})
+
+
 def essence(manifest: dict[str, Any]) -> dict[str, Any]:
     """What cgagent has put into a pod: for each container its variables, and what writes them."""
     variables = taken_from_files(manifest)
@@ -229,9 +239,11 @@ class Outcomes:
     def test_odd_pods_are_served_as_inject_serves_them(self) -> None:
         """Server dry runs of pods with every choice at random: who has a file written, from which limits, by what."""
         pods = [odd_pod(seed) for seed in range(ODD_PODS)]
-        found = {one["metadata"]["name"]: essence(one) for one in listed(UNGUARDED, pods)}
+        admitted = listed(UNGUARDED, pods)
+        found = {one["metadata"]["name"]: essence(one) for one in admitted}
         # With its defaults, some of which concern us, but without cgagent: the namespace has not the label.
         plain = listed("default", pods)
+        assert [without_cgagent(one) for one in admitted] == [without_cgagent(one) for one in plain]
         assert found == {one["metadata"]["name"]: essence(as_inject_has_it(one)) for one in plain}
         assert sum(bool(one) for one in found.values()) > ODD_PODS / 4
 

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgagent.parser import Arguments, Parser
 
-DESCRIPTION = "Take out of Kubernetes manifests what cgagent inject, or its webhook, has put in."
+DESCRIPTION = "Take out of Kubernetes manifests what cgagent inject, its webhook or its policy has put in."
 EPILOG = """\
 What was put in stands in the annotation cgagent.dev/injected of the pod template. Of a manifest as cgagent inject
 wrote it, what is left is the original, byte for byte.
