@@ -12,6 +12,7 @@ from cgagent.commands import kubectl_plugin
 from golang.toolchain import UnavailableError
 from kubernetes import node
 from kubernetes.node import GO_VERSIONS, image_of
+from kubernetes.pods import ROLE
 from sample.build import sample
 
 TYPE_CHECKING = False
@@ -94,6 +95,21 @@ def _said(words: tuple[str, ...]) -> str:
 def _no_pods_left(_node: None) -> Iterator[None]:
     yield
     node.kubectl("delete", "pod", "--all", "--grace-period=1")
+
+
+@pytest.fixture
+def asked_by_pods(_node: None) -> None:
+    """The API server is there for pods too."""
+    if "DNAT" not in node.cluster("exec", "iptables", "-t", "nat", "-S", "PREROUTING"):
+        pytest.skip("no NAT here: pods don't reach the API server")
+
+
+@pytest.fixture
+def role(asked_by_pods: None) -> Iterator[None]:  # noqa: ARG001 it has to be there
+    """What `--confirm-raises` needs."""
+    node.kubectl("apply", "-f", ROLE)
+    yield
+    node.kubectl("delete", "-f", ROLE)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 
 from cgagent import envfile
 from cgagent.commands import kubectl_plugin
-from kubernetes.node import NAMESPACE, PATIENCE, cgagent, get, http, image_of, metric, restarts, until
+from kubernetes.node import NAMESPACE, PATIENCE, ROOT, cgagent, get, http, image_of, metric, restarts, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LIMITS = {"cpu": "1500m", "memory": "256Mi"}
 ENVIRON = {"GOMAXPROCS": "2", "GOMEMLIMIT": "241591910"}  # what follows from them
+CONFIRMING = ("--mode=sidecar", "--confirm-raises")
+ROLE = os.path.join(ROOT, "k8s", "components", "confirm-raises", "role.yaml")
 SHARED = ("--mode=sidecar", "--share-process-namespace")
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 USER = {"runAsUser": 65532, "runAsGroup": 65532}

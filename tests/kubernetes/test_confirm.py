@@ -11,9 +11,7 @@ from cgagent.cgroup.reading import read_limits
 from cgagent.host import Host
 from kubernetes.node import (
     GO,
-    ROOT,
     apply,
-    cluster,
     get,
     http,
     kubectl,
@@ -25,7 +23,9 @@ from kubernetes.node import (
     until,
 )
 from kubernetes.pods import (
+    CONFIRMING,
     LIMITS,
+    ROLE,
     SECURITY,
     conditions,
     env_file,
@@ -50,24 +50,7 @@ from kubernetes.test_resize import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-CONFIRMING = ("--mode=sidecar", "--confirm-raises")
-ROLE = os.path.join(ROOT, "k8s", "components", "confirm-raises", "role.yaml")
-
-
-@pytest.fixture(autouse=True)
-def _api_server_for_pods() -> None:
-    if "DNAT" not in cluster("exec", "iptables", "-t", "nat", "-S", "PREROUTING"):
-        pytest.skip("no NAT here: pods don't reach the API server")
-
-
-@pytest.fixture
-def role() -> Iterator[None]:
-    kubectl("apply", "-f", ROLE)
-    yield
-    kubectl("delete", "-f", ROLE)
 
 
 def in_force(name: str) -> int | None:
@@ -158,6 +141,7 @@ def test_without_a_restart_file_and_metrics_follow_too(tmp_path: Path) -> None:
     assert restarts("asking", "app") == 0
 
 
+@pytest.mark.usefixtures("asked_by_pods")
 def test_without_the_role_a_raise_is_held_back_and_told(tmp_path: Path) -> None:
     apply(injected(pod("refused", GO), tmp_path, *CONFIRMING))
     ready("refused")

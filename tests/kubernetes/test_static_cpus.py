@@ -8,6 +8,7 @@ import pytest
 
 from kubernetes.node import GO, apply, cluster, get, http, metric, ready, resize, runs_with, until
 from kubernetes.pods import (
+    CONFIRMING,
     ENVIRON,
     SHARED,
     conditions,
@@ -80,6 +81,24 @@ def test_a_sidecar_that_sees_only_wishes_writes_it_nevertheless(tmp_path: Path) 
     refused("blind", tmp_path, "--mode=sidecar")
     until_agreed("blind", limit_for(300))
     assert env_file("blind")["GOMAXPROCS"] == "2"
+
+
+@pytest.mark.usefixtures("role")
+def test_a_sidecar_that_asks_whether_it_is_granted_does_not(tmp_path: Path) -> None:
+    refused("asking", tmp_path, *CONFIRMING)
+    until("the memory wished", lambda: metric("asking", "cgagent_memory_limit_wished_bytes") == 300 * MIB, 20)
+    said = until("the kubelet's reason", lambda: infeasible("asking"), 30)
+    assert said == ["cpu", "memory"]
+    assert metric("asking", "cgagent_memory_limit_bytes") == 256 * MIB
+    assert env_file("asking") == {"GOMAXPROCS": "1", "GOMEMLIMIT": str(limit_for(256))}
+    resize("asking", "app", {**LARGER, "cpu": SMALL["cpu"]})
+    until_agreed("asking", limit_for(300))
+
+
+def infeasible(name: str) -> list[str]:
+    """The resources of which the sidecar says so."""
+    limits = json.loads(http(get("pod", name), 9101, "/explain"))["limits"]
+    return [one for one in ("cpu", "memory") if str(limits[one]["wished"]["reason"]).startswith("Infeasible")]
 
 
 WHOLE = {"limits": {"cpu": "1", "memory": "256Mi"}}

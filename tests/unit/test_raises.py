@@ -18,7 +18,7 @@ from cgagent.errors import CgagentError, UsageError
 from cgagent.given import Amount, GivenLimits
 from cgagent.metrics.counters import Counters
 from cgagent.watch import raises as raises_module
-from cgagent.watch.raises import Raises
+from cgagent.watch.raises import Raises, pause_after
 from support.api_server import ApiServer, condition, pod_document
 
 TYPE_CHECKING = False
@@ -179,6 +179,16 @@ def test_while_no_raise_is_open_nobody_is_asked(asking: Asking) -> None:
         asking.answers.put(IN_FORCE)
     until(asking.rests)  # without an end it would be asked all the time
     assert asking.answers.qsize() > 0
+
+
+def test_questions_about_a_raise_that_stays_open_become_seldom() -> None:
+    pauses = [pause_after(seconds) for seconds in (0.0, 0.5, 1.0, 4.0, 20.0, 40.0, 3600.0)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0.15, 10.0)
+    seconds, questions = 0.0, 0
+    while seconds < 60:
+        seconds, questions = seconds + pause_after(seconds), questions + 1
+    assert questions < 30, "in the first minute"
 
 
 @pytest.mark.parametrize("resource", ["CPU", "memory"])

@@ -30,6 +30,11 @@ _SOONEST, _LATEST = 0.15, 10.0
 _VARIABLES = {CPU: "CGAGENT_CPU_LIMIT_MILLICORES", MEMORY: "CGAGENT_MEMORY_LIMIT_BYTES"}
 
 
+def pause_after(seconds: float) -> float:
+    """Seconds until the next question about a raise that has been open for `seconds`."""
+    return min(_LATEST, max(_SOONEST, seconds / 4))
+
+
 class Raises:
     """Which of the given limits count.
 
@@ -131,8 +136,7 @@ class Raises:
             self._note(question, self._asked(fetch))
             with self._condition:
                 if self._question is question:
-                    pause = (time.monotonic() - since) / 4
-                    self._condition.wait(min(_LATEST, max(_SOONEST, pause)))
+                    self._condition.wait(pause_after(time.monotonic() - since))
 
     def _asked(self, fetch: Callable[[], bytes]) -> Resize | str:
         self._counters.pod_status_requests = (self._counters.pod_status_requests or 0) + 1
