@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 DEFINITIONS = ("podmonitors", "prometheusrules")
+MONITORS = ("--set=webhook.enabled=false", "--set=podMonitor.enabled=true", "--set=prometheusRule.enabled=true")
 
 
 def built(name: str) -> str:
@@ -90,9 +91,13 @@ def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> N
             cluster("kubectl", "create", "-f", file)
         names = [f"crd/{name}.monitoring.coreos.com" for name in DEFINITIONS]
         cluster("kubectl", "wait", "--for=condition=Established", *names, within(30))
-        said = dry_run(built("examples/monitoring"), everywhere)
-        assert "podmonitor.monitoring.coreos.com/cgagent created" in said
-        assert "prometheusrule.monitoring.coreos.com/cgagent created" in said
+        charted = cluster(
+            "helm", "template", "cgagent", os.path.join(ROOT, "k8s", "chart"), *MONITORS, f"-n{everywhere}"
+        )
+        for manifest in (built("examples/monitoring"), charted):
+            said = dry_run(manifest, everywhere)
+            assert "podmonitor.monitoring.coreos.com/cgagent created" in said
+            assert "prometheusrule.monitoring.coreos.com/cgagent created" in said
     finally:
         for file in files:
             cluster("kubectl", "delete", "--ignore-not-found", "-f", file)

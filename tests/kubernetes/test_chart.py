@@ -222,9 +222,14 @@ def test_it_is_installed_upgraded_and_removed() -> None:
     helm("upgrade", "cgagent", CHART, "--set-string=options.memory-ratio=0.5", "--wait", within(90))
     until("the new ratio", lambda: "--memory-ratio=0.5" in json.dumps(seen("second")), 90)
 
+    # By the policy alone, which names the file after the container: no server of ours is left.
+    policy = ("--set=webhook.enabled=false", "--set=policy.enabled=true")
+    helm("upgrade", "cgagent", CHART, *policy, "--wait", within(90))
+    until("the policy", lambda: "--env-file=/run/cgagent/app.env" in json.dumps(seen("third")), 60)
+    until("no webhook", lambda: get("deployment", "", "--all-namespaces")["items"] == [], 60)
+
     helm("uninstall", "cgagent", "--wait")
-    until("no injection", lambda: not injected("third"), 60)
-    assert get("deployment", "", "--all-namespaces")["items"] == []
+    until("no injection", lambda: not injected("fourth"), 60)
 
 
 def seen(name: str) -> dict[str, object]:
