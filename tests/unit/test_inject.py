@@ -12,13 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgagent.commands.manifest_options import add_containers, add_injection
 from cgagent.errors import CgagentError, UsageError
 from cgagent.kube import render
 from cgagent.kube.additions import applied
 from cgagent.kube.inject import plan
 from cgagent.kube.manifests import inject, uninject, values
 from cgagent.kube.quantity import ceil_of
+from cgagent.kube.settings import unknown
 from cgagent.kube.targets import SkippedError
+from cgagent.parser import Parser
 from cgagent.watch.kinds import parse_hook
 from support.kube import run
 
@@ -239,6 +242,36 @@ def test_a_wrong_annotation_names_file_object_and_annotation(tmp_path: Path) -> 
         run("inject", str(file))
     where = f"{file}: pod/orders: annotation cgagent.dev/min-procs: 'zero' is not a whole number"
     assert raised.value.line().startswith(where)
+
+
+def annotated(*annotations: str) -> str:
+    return POD.replace("  name: orders", f"  name: orders\n  annotations: {{{', '.join(annotations)}}}")
+
+
+def test_an_annotation_that_is_not_known_is_told_and_not_heeded() -> None:
+    text, (outcome,) = inject(annotated("cgagent.dev/memory_ratio: '0.5'", "example.com/own: x"), defaults)
+    assert outcome.notes == ["the annotation cgagent.dev/memory_ratio is not known, and not heeded"]
+    assert "--memory-ratio" not in text
+
+
+def test_every_option_of_an_injection_is_an_annotation() -> None:
+    """By its own name."""
+    parser = Parser("cgagent inject", "", "")
+    add_injection(parser)
+    add_containers(parser)
+    names = [argument.names[-1].removeprefix("--") for argument in parser]
+    assert {"mode", "container", "memory-ratio"} <= set(names)
+    assert unknown({f"cgagent.dev/{name}": "" for name in (*names, "inject", "injected", "containers")}) == []
+
+
+@pytest.mark.parametrize("annotation", ["container", "containers"])
+def test_an_annotation_chooses_the_container(annotation: str) -> None:
+    two = (
+        annotated(f"cgagent.dev/{annotation}: app")
+        + "  - {name: worker, image: 'x:1', resources: {limits: {cpu: 1}}}\n"
+    )
+    _, (outcome,) = inject(two, defaults)
+    assert outcome.summary == "filekeyref: app (GOMAXPROCS, GOMEMLIMIT)"
 
 
 def test_a_missing_file_and_an_empty_folder_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cgagent.kube import pieces
 from cgagent.kube.additions import Addition
-from cgagent.kube.settings import BUNDLE, DOMAIN, EXIT, FILEKEYREF, INJECTED, SIDECAR, Settings, overridden
+from cgagent.kube.settings import BUNDLE, DOMAIN, EXIT, FILEKEYREF, INJECTED, SIDECAR, Settings, overridden, unknown
 from cgagent.kube.targets import OWN, SkippedError, Target, targets_of
 from cgagent.kube.workload import as_list, as_map, is_best_effort, named, requested
 from cgagent.policy import parse_yes
@@ -53,7 +53,7 @@ def plan(template: Mapping[str, object], text_of: Callable[[str], tuple[str, str
     spec = as_map(template.get("spec"))
     _check(spec, annotations)
     settings = Settings(overridden(text_of, annotations))
-    notes: list[str] = []
+    notes = [f"the annotation {name} is not known, and not heeded" for name in unknown(annotations)]
     targets = targets_of(spec, annotations, settings, notes)
     draft = _Draft(template, settings, notes)
     {FILEKEYREF: draft.init, SIDECAR: draft.sidecar, BUNDLE: draft.bundle}[settings.mode](targets)

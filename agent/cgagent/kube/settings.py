@@ -19,6 +19,11 @@ MODES = (AUTO, FILEKEYREF, SIDECAR, BUNDLE)
 IMAGE = f"cgagent:{__version__}"
 POLICY = ("memory_ratio", "memory_reserve", "memory_min", "cpu_rounding", "min_procs", "max_procs")
 SWITCHES = ("split", "expect_limits", "share_process_namespace", "confirm_raises")
+_ANNOTATIONS = (
+    *("inject", "injected", "mode", "kube_version", "image", "container", "containers", "run_as", "hook", "entrypoint"),
+    *POLICY,
+    *SWITCHES,
+)
 # In 1.34 fileKeyRef was alpha, off, and kept the quotes: GOMEMLIMIT="'483183820'" ends a Go program at its start.
 FILEKEYREF_SINCE = (1, 35)
 # What makes a hook's exit code restart all containers of the pod (KEP-5532): on by default from here on.
@@ -88,13 +93,21 @@ def overridden(
     """`text_of` where the annotations of a pod template say nothing else: `cgagent.dev/memory-ratio`."""
 
     def text(name: str) -> tuple[str, str] | None:
-        annotation = f"{DOMAIN}/{name.replace('_', '-')}"
-        given = annotations.get(annotation)
-        if isinstance(given, str):
-            return given.strip(), f"annotation {annotation}"
+        # Several names may stand in one annotation, which has the option's name all the same.
+        names = (name, "container") if name == "containers" else (name,)
+        for annotation in (f"{DOMAIN}/{one.replace('_', '-')}" for one in names):
+            given = annotations.get(annotation)
+            if isinstance(given, str):
+                return given.strip(), f"annotation {annotation}"
         return text_of(name)
 
     return text
+
+
+def unknown(annotations: Mapping[str, object]) -> list[str]:
+    """Those that seem to be for cgagent and are not."""
+    known = {f"{DOMAIN}/{name.replace('_', '-')}" for name in _ANNOTATIONS}
+    return [name for name in annotations if name.startswith(f"{DOMAIN}/") and name not in known]
 
 
 def parse_version(text: str, what: str) -> tuple[int, int]:
