@@ -49,16 +49,16 @@ def get_pod(environ: Mapping[str, str], place: str = PLACE, timeout: float = _TI
     address = f"{host}:{environ.get('KUBERNETES_SERVICE_PORT') or '443'}"
     path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
     failed = f"cannot get pod {namespace}/{name} from the API server at {address}"
+    context = _trusting(f"{place}/ca.crt")
     try:
-        return _get(host, address, path, token, f"{place}/ca.crt", timeout)
+        return _get(host, address, path, token, context, timeout)
     except _AnswerError as error:
         raise CgagentError(f"{failed}: HTTP status {error.status}", _HINTS.get(error.status, "")) from None
     except ssl.SSLCertVerificationError as error:
         hint = f"{place}/ca.crt has to be the cluster's CA (ConfigMap kube-root-ca.crt)"
         raise CgagentError(f"{failed}: its certificate is not taken: {error.verify_message}", hint) from None
     except (OSError, HTTPException, ValueError) as error:
-        detail = str(error) or type(error).__name__
-        raise CgagentError(f"{failed}: {detail}", "a NetworkPolicy has to let the pod reach it") from None
+        raise CgagentError(f"{failed}: {_detail(error)}", "a NetworkPolicy has to let the pod reach it") from None
 
 
 class _AnswerError(Exception):
@@ -80,10 +80,24 @@ def _word(file: str) -> str:
     return word
 
 
-def _get(host: str, address: str, path: str, token: str, ca: str, timeout: float) -> bytes:
+def _detail(error: Exception) -> str:
+    """What the system says, without its number."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason.lower() if reason else str(error) or type(error).__name__
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    """What takes certificates of the CA in the file `ca`, for the name that is asked for, and no others."""
     # create_default_context() would be stricter from Python 3.13 on than many a cluster's own CA is.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(ca)
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:
+        raise CgagentError(f"{ca} is no CA to trust: {_detail(error)}", _MOUNTED) from None
+    return context
+
+
+def _get(host: str, address: str, path: str, token: str, context: ssl.SSLContext, timeout: float) -> bytes:
     headers = {
         "Authorization": f"Bearer {token}",
         "Accept": "application/json",
