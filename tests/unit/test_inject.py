@@ -199,6 +199,7 @@ def test_a_variable_that_somebody_has_set_since_stays_and_is_not_overridden() ->
         (["--mode=sidecar", "--hook=signal:NONE"], "--hook: 'signal:NONE' is not a hook for a pod"),
         (["--mode=sidecar", "--hook=exit:1"], "--hook: 'exit:1' is not a hook for a pod"),
         (["--hook=tune"], "--hook: only the sidecar sees changes"),
+        (["--confirm-raises"], "--confirm-raises: only the sidecar follows raises"),
         (["--mode=sidecar", "--hook=tune"], "--hook: tune is for the application's process"),
         (["--mode=sidecar", "--hook=exit:88", "--kube-version=1.35"], "--hook: exit:88 needs Kubernetes 1.36"),
         (["--memory-ratio=2"], "--memory-ratio: '2' is not a ratio"),
