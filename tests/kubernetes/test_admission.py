@@ -162,7 +162,8 @@ def unguarded() -> Iterator[None]:
     """A namespace for pods that no Pod Security would let in."""
     cluster("kubectl", "create", "namespace", UNGUARDED)
     cluster("kubectl", "label", "namespace", UNGUARDED, f"{LABEL}=enabled")
-    until("a service account", lambda: get("serviceaccount", "default", "-n", UNGUARDED))
+    for namespace in (UNGUARDED, "default"):
+        until("a service account", lambda name=namespace: get("serviceaccount", "default", "-n", name))  # type: ignore[misc]
     yield
     cluster("kubectl", "delete", "namespace", UNGUARDED)
 
@@ -239,13 +240,17 @@ class Outcomes:
     def test_odd_pods_are_served_as_inject_serves_them(self) -> None:
         """Server dry runs of pods with every choice at random: who has a file written, from which limits, by what."""
         pods = [odd_pod(seed) for seed in range(ODD_PODS)]
-        admitted = listed(UNGUARDED, pods)
-        found = {one["metadata"]["name"]: essence(one) for one in admitted}
         # With its defaults, some of which concern us, but without cgagent: the namespace has not the label.
         plain = listed("default", pods)
+        wanted = {one["metadata"]["name"]: essence(as_inject_has_it(one)) for one in plain}
+        assert sum(bool(one) for one in wanted.values()) > ODD_PODS / 4
+        for _ in range(3):  # a webhook that is not given the CPU to answer in time lets a pod in as it is
+            admitted = listed(UNGUARDED, pods)
+            found = {one["metadata"]["name"]: essence(one) for one in admitted}
+            if found == wanted:
+                break
+        assert found == wanted
         assert [without_cgagent(one) for one in admitted] == [without_cgagent(one) for one in plain]
-        assert found == {one["metadata"]["name"]: essence(as_inject_has_it(one)) for one in plain}
-        assert sum(bool(one) for one in found.values()) > ODD_PODS / 4
 
     def test_a_hundred_pods_at_once_are_all_injected(self) -> None:
         """By a controller, which creates them side by side; more than the node has room for: they wait for one."""
