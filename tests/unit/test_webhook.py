@@ -22,12 +22,14 @@ from cgagent.errors import CgagentError
 from cgagent.kube.additions import Addition, applied
 from cgagent.kube.certificate import Certificate
 from cgagent.kube.review import MalformedReviewError, answer
+from cgagent.kube.settings import IMAGE
 from cgagent.kube.webhook import BODY_LIMIT, PLACES, Server, Webhook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 
@@ -219,6 +221,39 @@ def test_a_review_is_answered_over_tls(running: Running) -> None:
     assert status == 200
     assert json.loads(body)["response"]["patchType"] == "JSONPatch"
     assert running.told == ["shop/orders-5d4f7c-*: injected, filekeyref: app (GOMAXPROCS, GOMEMLIMIT)"]
+
+
+BOTH = ["GOMAXPROCS", "GOMEMLIMIT"]
+# What Kubernetes 1.36.3 has sent to a webhook, byte for byte (tests/unit/reviews); who gets what is read off limits.
+RECORDED: dict[str, tuple[str, dict[str, list[str]]]] = {
+    "of-a-deployment": ("write", {"app": BOTH}),
+    "of-a-job": ("write", {"app": ["GOMEMLIMIT"]}),  # GOMAXPROCS is its own, and its other limit none
+    "of-a-daemonset": ("watch", {"app": BOTH}),  # its annotation chooses the sidecar
+    "with-limits-of-the-pod": ("write", {"app": BOTH, "worker": BOTH}),
+    "without-limits": ("", {}),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_reviews_that_an_api_server_has_sent_are_answered_over_tls(name: str, running: Running) -> None:
+    with open(os.path.join(os.path.dirname(__file__), "reviews", f"{name}.json"), "rb") as file:
+        body = file.read()
+    request = json.loads(body)["request"]
+    status, answered = running.post(body, "/inject?timeout=10s")
+    found = json.loads(answered)["response"]
+    assert (status, found["uid"], found["allowed"]) == (200, request["uid"], True)
+    pod: Any = patched(request["object"], found["patch"]) if "patch" in found else request["object"]
+    command, wanted = RECORDED[name]
+    taken = {
+        container["name"]: [one["name"] for one in container.get("env", []) if "fileKeyRef" in one.get("valueFrom", {})]
+        for container in pod["spec"]["containers"]
+    }
+    assert {container: names for container, names in taken.items() if names} == wanted
+    ours = [one for one in pod["spec"].get("initContainers", []) if one["image"] == IMAGE]
+    assert [one["args"][0] for one in ours] == [command] * len(wanted)
+    # Whatever the pod had of its own comes behind ours, as it was.
+    behind = pod["spec"].get("initContainers", [])[len(ours) :]
+    assert behind == request["object"]["spec"].get("initContainers", [])
 
 
 def test_one_connection_takes_many_reviews(running: Running) -> None:
