@@ -177,9 +177,11 @@ def test_every_manifest_that_inject_makes_is_taken_by_the_api_server() -> None:
     everywhere = "golden"
     cluster("kubectl", "create", "namespace", everywhere)
     try:
+        until("a service account", lambda: get("serviceaccount", "default", "-n", everywhere))
         for case in (case for case in cases() if case != "not-kubernetes"):
             manifest = text(path(case, "golden.yaml")).replace("namespace: shop", f"namespace: {everywhere}")
             manifest = manifest.replace("name: shop ", "name: another ")
+            manifest = manifest.replace("serviceAccountName: orders", "serviceAccountName: default")
             words = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
             cluster("kubectl", "-n", everywhere, *words, text=manifest)
     finally:
