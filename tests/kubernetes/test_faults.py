@@ -64,6 +64,7 @@ def test_an_application_that_is_killed_for_memory_is_counted_by_the_sidecar(tmp_
     until("the target", lambda: metric("hungry", KILLS) == 0, 30)
     counted = 0.0
     for number in (1, 2):
+        at_rest("hungry")
         with pytest.raises(NodeError):
             http(get("pod", "hungry"), 8080, HEAVY)
         until("the restart", lambda number=number: restarts("hungry", "app") == number, 90)  # type: ignore[misc]
@@ -82,6 +83,25 @@ def test_an_application_that_is_killed_for_memory_is_counted_by_the_sidecar(tmp_
 def log(name: str) -> list[str]:
     """The lines of a pod's sidecar."""
     return kubectl("logs", name, "-c", "cgagent").split("\n")
+
+
+def at_rest(name: str) -> None:
+    """Wait until the sidecar has done what its start and our scrapes asked of it: its CPU limit of 100m holds it up for
+    most of a period of 0.1 s after each 10 ms, and that is longer than a dying cgroup lives."""
+    (sidecar,) = processes(name, "cgagent")
+    # The kubelet gives a container the same path in every hierarchy.
+    statistics = os.path.join(memory_cgroup(sidecar).replace("/memory/", "/cpu/", 1), "cpu.stat")
+
+    def held_up() -> str:
+        with open(statistics) as file:
+            return next(line for line in file if line.startswith("nr_throttled "))
+
+    def rests() -> bool:
+        before = held_up()
+        time.sleep(0.5 * PATIENCE)
+        return held_up() == before
+
+    until("the sidecar at rest", rests, 30)
 
 
 # Takes all the memory of the cgroup it is put into.
