@@ -77,6 +77,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in node.FIGURES:
+        terminalreporter.write_line(line)
+
+
 def _looks() -> Iterator[tuple[str, ...]]:
     yield ("get", "pods", "--output=wide")
     yield ("get", "events")

@@ -27,6 +27,8 @@ GO = GO_VERSIONS[1]  # where one is enough
 # An emulated machine is slower: every time limit here is that many times as long.
 PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 NAMESPACE = "shop"
+# What tests have measured, told at the end of a run.
+FIGURES: list[str] = []
 PORT = 8080
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 

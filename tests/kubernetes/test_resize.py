@@ -9,6 +9,7 @@ import time
 import pytest
 
 from kubernetes.node import (
+    FIGURES,
     GO,
     NodeError,
     apply,
@@ -69,7 +70,7 @@ def resized(way: str, name: str, followed: Callable[[str, int], bool]) -> None:
         until(f"{limit} in {name}", lambda limit=limit: followed(name, limit), 120)  # type: ignore[misc]
         seconds.append(time.monotonic() - start)
         until_agreed(name, limit)
-    print(f"{way}: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
+    FIGURES.append(f"{way}: {len(seconds)} resizes, median {sorted(seconds)[len(seconds) // 2]:.2f} s")
 
 
 def each_start_has_the_new_value(way: str, name: str, directory: Path, *options: str) -> None:
