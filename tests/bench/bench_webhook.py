@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from cgagent.kube.certificate import Certificate
 from cgagent.kube.webhook import Server, Webhook
-from unit.test_webhook import defaults, make_certificate, review
+from support.certificate import make_certificate
+from unit.test_webhook import defaults, review
 
 ROUNDS = int(os.environ.get("CGAGENT_BENCH_ROUNDS", "1000"))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 
 import pytest
 
+from kubernetes.go_module import go_module
 from kubernetes.node import ROOT, cluster, within
 
 TYPE_CHECKING = False
@@ -55,7 +54,7 @@ def test_it_is_taken(name: str, everywhere: str) -> None:
 
 def test_the_cert_manager_variant_is_taken_by_its_published_definitions(everywhere: str) -> None:
     """cert-manager itself does not run here: what it would be asked for is taken."""
-    definitions = os.path.join(module(CERT_MANAGER), "deploy", "crds")
+    definitions = os.path.join(go_module(CERT_MANAGER), "deploy", "crds")
     wanted = []
     for name in ("crd-certificates.yaml", "crd-issuers.yaml"):
         with open(os.path.join(definitions, name)) as file:  # of a chart, which has its labels filled in
@@ -72,19 +71,8 @@ def test_the_cert_manager_variant_is_taken_by_its_published_definitions(everywhe
             cluster("kubectl", "delete", "--ignore-not-found", "-f", "-", text=text)
 
 
-def module(name: str) -> str:
-    """Where the published Go module `name` is, fetched if it is not there yet."""
-    try:
-        done = subprocess.run(["go", "mod", "download", "-json", name], capture_output=True, text=True, check=False)
-    except OSError:
-        pytest.skip("no go")
-    if done.returncode:
-        pytest.skip(f"{name} can't be had: {done.stderr.strip() or done.stdout.strip()[-200:]}")
-    return str(json.loads(done.stdout)["Dir"])
-
-
 def test_monitors_are_taken_by_their_published_definitions(everywhere: str) -> None:
-    directory = os.path.join(module(OPERATOR), "example", "prometheus-operator-crd")
+    directory = os.path.join(go_module(OPERATOR), "example", "prometheus-operator-crd")
     files = [os.path.join(directory, f"monitoring.coreos.com_{name}.yaml") for name in DEFINITIONS]
     try:
         for file in files:

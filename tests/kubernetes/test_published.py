@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from cgagent.kube.manifests import inject, uninject, values
+from kubernetes.go_module import go_module
 from kubernetes.node import cluster
 
 TYPE_CHECKING = False
@@ -66,13 +66,7 @@ def _namespace() -> Iterator[None]:
 
 def published(module: str, path: str) -> str:
     """The text of a file of a published Go module."""
-    try:
-        done = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=False)
-    except OSError:
-        pytest.skip("no go")
-    if done.returncode:
-        pytest.skip(f"{module} can't be had: {done.stderr.strip() or done.stdout.strip()[-200:]}")
-    with open(os.path.join(json.loads(done.stdout)["Dir"], path), encoding="utf-8", newline="") as file:
+    with open(os.path.join(go_module(module), path), encoding="utf-8", newline="") as file:
         return file.read()
 
 

@@ -285,24 +285,26 @@ def test_a_cpu_that_is_not_there_is_refused_by_the_kernel() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def run_a_file(path: str, text: str) -> tuple[int, str]:
+    """How `cgagent run` of an executable file with that text ends, and what it says."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, 0o755)
+    done = subprocess.run([CGAGENT, "run", "--", path], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
 @NEEDS_ROOT
 def test_a_format_that_the_kernel_cannot_execute_is_126(tmp_path: object) -> None:
     path = f"{tmp_path}/program"
-    with open(path, "w", encoding="ascii") as file:
-        file.write("neither a script nor ELF\n")
-    os.chmod(path, 0o755)
-    done = subprocess.run([CGAGENT, "run", "--", path], capture_output=True, text=True, timeout=60, check=False)
     hint = "a script starts with a line such as #!/bin/sh, a program is built for this machine"
-    assert (done.returncode, done.stderr) == (126, f"cgagent run: {path}: exec format error: {hint}\n")
+    line = f"cgagent run: {path}: exec format error: {hint}\n"
+    assert run_a_file(path, "neither a script nor ELF\n") == (126, line)
 
 
 @NEEDS_ROOT
 def test_a_script_whose_interpreter_is_missing_is_126(tmp_path: object) -> None:
     path = f"{tmp_path}/script"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("#!/nowhere/sh\n")
-    os.chmod(path, 0o755)
-    done = subprocess.run([CGAGENT, "run", "--", path], capture_output=True, text=True, timeout=60, check=False)
     hint = "install the interpreter of its #! line, or the loader that it was linked for"
     line = f"cgagent run: {path}: found, but not what it needs to run: {hint}\n"
-    assert (done.returncode, done.stderr) == (126, line)
+    assert run_a_file(path, "#!/nowhere/sh\n") == (126, line)

@@ -6,8 +6,9 @@ import http.server
 import json
 import shutil
 import ssl
-import subprocess
 import threading
+
+from support.certificate import make_certificate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,15 +47,6 @@ def condition(kind: str, reason: str = "", message: str = "", generation: int = 
     """A condition of a resize; without a reason the kubelet leaves both texts out."""
     texts = {"reason": reason, "message": message} if reason else {}
     return {"type": kind, "status": "True", "observedGeneration": generation, **texts}
-
-
-def make_certificate(directory: Path, name: str) -> tuple[str, str]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    certificate, key = f"{directory}/{name}.crt", f"{directory}/{name}.key"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return certificate, key
 
 
 class ApiServer:

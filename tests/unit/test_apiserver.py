@@ -12,7 +12,8 @@ import pytest
 from cgagent.errors import CgagentError
 from cgagent.kube.apiserver import PLACE, SIZE_LIMIT, get_pod
 from cgagent.kube.pieces import ACCOUNT_DIRECTORY
-from support.api_server import ApiServer, make_certificate
+from support.api_server import ApiServer
+from support.certificate import make_certificate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from cgagent.kube.certificate import Certificate
 from cgagent.kube.review import MalformedReviewError, answer
 from cgagent.kube.settings import IMAGE
 from cgagent.kube.webhook import BODY_LIMIT, PLACES, Server, Webhook
+from support.certificate import make_certificate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,15 +155,6 @@ def test_what_is_no_review_is_refused(body: bytes) -> None:
 
 
 # Over TLS.
-
-
-def make_certificate(directory: Path, name: str) -> tuple[str, str]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    certificate, key = f"{directory}/{name}.crt", f"{directory}/{name}.key"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return certificate, key
 
 
 class Running:
